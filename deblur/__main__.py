@@ -1,0 +1,5 @@
+"""``python -m deblur``."""
+
+from deblur.cli import app
+
+app()

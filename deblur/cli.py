@@ -1,0 +1,282 @@
+"""The command line ``deblur``. Every command imports what it needs when it runs, so ``--help`` is
+quick and loads neither torch nor MLflow.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deblur.errors import DeblurError
+
+app = typer.Typer(
+    name="deblur",
+    help="Motion deblurring: from pairs of photographs to a CPU picture server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Data sets of blurry and sharp pairs.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Subset = Annotated[str, typer.Option(help="Blurred folder: blur or blur_gamma.")]
+
+
+def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Print an expected error's message alone and exit with 2; Ctrl-C exits with 130."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except DeblurError as error:
+            typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+@app.callback()
+def main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("deblur").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@data_app.command("sample")
+@readable_errors
+def data_sample(
+    root: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("data/sample"),
+    seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 0,
+    averaging: Annotated[str, typer.Option(help="blur or blur_gamma, as in GOPRO_Large.")] = "blur",
+    frames: Annotated[int, typer.Option(min=1, help="Blurred pictures per scene.")] = 8,
+) -> None:
+    """Make a small simulated data set from free photographs, in the layout of GOPRO_Large."""
+    from deblur.data.sample import SampleConfig, build_sample
+    from deblur.progress import for_terminal
+
+    config = SampleConfig(seed=seed, averaging=_subset(averaging), frames=frames)
+    made = build_sample(root, config, for_terminal())
+    typer.echo(
+        f"{'kept' if made.reused else 'made'} {made.root}: {made.train} training, {made.val} "
+        f"validation and {made.test} test pairs, simulated blur, blurred input at "
+        f"{made.blurred_psnr:.2f} dB; sources and licences in SOURCES.md"
+    )
+
+
+@app.command()
+@readable_errors
+def train(
+    data: Annotated[Path, typer.Argument(help="Data set in the layout of GOPRO_Large.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
+    recipe: Annotated[str, typer.Option(help="seed, gopro or demo.")] = "seed",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, as --set batch_size=4. Repeatable."),
+    ] = None,
+) -> None:
+    """Validate, prepare and train. Tracked by MLflow; resumes by itself."""
+    import components.prepare
+    import components.train
+    import components.validate
+    from deblur.progress import for_terminal
+    from deblur.training.config import make_config, parse_overrides
+
+    overrides = parse_overrides(settings or [])
+    config = make_config(recipe, overrides)
+    progress = for_terminal()
+    components.validate.validate(str(data), config.subset, config.patch_size, progress)
+    prepared = components.prepare.prepare(
+        str(data),
+        str(out.parent / "prepared" / f"{data.name}-{config.subset}"),
+        config.subset,
+        progress,
+    )
+    result = components.train.train(prepared, str(out), recipe, overrides, progress)
+    typer.echo(
+        f"{result.checkpoint}: {result.psnr:.2f} dB on validation after {result.epochs} epochs, "
+        f"blurred input {result.blurred_psnr:.2f} dB ({prepared.kind} blur)"
+    )
+
+
+@app.command()
+@readable_errors
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint (.pt), ONNX file or models:/ address.")],
+    data: Annotated[Path, typer.Argument(help="Data set, prepared or not.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    subset: Subset = "blur",
+) -> None:
+    """PSNR and SSIM on whole pictures through the serving tiler, beside the blurred input's."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deblur.data.pairs import open_pairs
+    from deblur.evaluation import evaluate as evaluate_pairs
+    from deblur.progress import for_terminal
+
+    pairs = open_pairs(data, split, _subset(subset))
+    scores = evaluate_pairs(_predictor(model), pairs, for_terminal())
+    table = Table(title=f"{model} on {data}, {split}")
+    for heading in ("scene", "pictures", "blurred dB", "deblurred dB", "gain dB", "SSIM"):
+        table.add_column(heading, justify="left" if heading == "scene" else "right")
+    for scene, part in (*scores.by_scene().items(), ("all", scores)):
+        table.add_row(
+            scene, str(len(part.pictures)), f"{part.blurred_psnr:.2f}", f"{part.psnr:.2f}",
+            f"{part.gain:+.2f}", f"{part.blurred_ssim:.4f} -> {part.ssim:.4f}",
+            style="bold" if scene == "all" else "",
+        )  # fmt: skip
+    Console().print(table)
+
+
+@app.command()
+@readable_errors
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, as runs/mine/best.pt.")],
+    data: Annotated[Path, typer.Argument(help="Prepared data; its test split is measured.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")] = Path("model.onnx"),
+) -> None:
+    """Write one ONNX file with its serving contract, checked against torch."""
+    from deblur.data.pairs import open_pairs, read_manifest
+    from deblur.evaluation import evaluate as evaluate_pairs
+    from deblur.export import export_checkpoint
+    from deblur.progress import for_terminal
+    from deblur.training.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(checkpoint)
+    kind = read_manifest(data)["kind"]
+    pairs = open_pairs(data, "test", loaded.train_config().subset)
+    scores = evaluate_pairs(_predictor(str(checkpoint)), pairs, for_terminal())
+    exported = export_checkpoint(loaded, out, scores.metrics("test"), kind)
+    typer.echo(
+        f"{exported.path}: {scores.psnr:.2f} dB on {kind} test pictures (blurred input "
+        f"{scores.blurred_psnr:.2f}), at most {max(exported.parity.values()):.1e} from torch"
+    )
+
+
+@app.command()
+@readable_errors
+def predict(
+    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    target: Annotated[Path, typer.Argument(help="The file or folder to write.")],
+    model: Annotated[
+        str, typer.Option(help="ONNX file, checkpoint or models:/ address.")
+    ] = "models:/deblur-unet@candidate",
+    overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+) -> None:
+    """Deblur a picture or every picture of a folder."""
+    from deblur.predict import predict_files
+    from deblur.progress import for_terminal
+
+    report = predict_files(_predictor(model), source, target, overwrite, for_terminal())
+    typer.echo(
+        f"{report.written} written to {target}"
+        + (f", {report.skipped} already there" if report.skipped else "")
+    )
+    for problem in report.problems:
+        typer.secho(problem, fg="yellow", err=True)
+    if report.problems:
+        raise DeblurError(f"{len(report.problems)} pictures could not be deblurred, see above")
+
+
+@app.command()
+@readable_errors
+def serve(
+    model: Annotated[
+        str, typer.Option(envvar="DEBLUR_MODEL", help="ONNX file or models:/ address.")
+    ] = "models:/deblur-unet@candidate",
+    host: Annotated[
+        str, typer.Option(envvar="DEBLUR_HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="DEBLUR_PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8000,
+    threads: Annotated[
+        int | None, typer.Option(envvar="DEBLUR_THREADS", min=1, help="Default: all usable CPUs.")
+    ] = None,
+    max_megabytes: Annotated[
+        float, typer.Option(envvar="DEBLUR_MAX_MEGABYTES", min=0.001, help="Limit on the file.")
+    ] = 64.0,
+    max_megapixels: Annotated[
+        float, typer.Option(envvar="DEBLUR_MAX_MEGAPIXELS", min=0.001, help="Limit on the picture.")
+    ] = 100.0,
+) -> None:
+    """Serve a model over HTTP on the CPU."""
+    from deblur.images import Limits
+    from deblur.serving.server import run_server
+
+    run_server(_local_model(model), host, port, threads, Limits(max_megabytes, max_megapixels))
+
+
+@app.command()
+@readable_errors
+def fetch(
+    address: Annotated[str, typer.Argument(help="As models:/deblur-unet@candidate.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    """Download a registered model's ONNX file."""
+    from deblur.tracking import fetch_model
+
+    typer.echo(str(fetch_model(address, out)))
+
+
+@app.command()
+@readable_errors
+def doctor() -> None:
+    """Check this machine, and say what mends each fault."""
+    from deblur.doctor import examine, show
+
+    if show(examine()):
+        raise typer.Exit(2)
+
+
+def _predictor(model: str) -> Any:
+    """A picture function of a checkpoint, an ONNX file or a registered model."""
+    if model.endswith(".pt"):
+        from deblur.device import choose_numerics
+        from deblur.models.inference import tiled_predictor
+        from deblur.training.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(Path(model))
+        config, numerics = checkpoint.train_config(), choose_numerics("fp32")
+        network = checkpoint.network().to(numerics.device)
+        return tiled_predictor(network, numerics, config.tile, config.overlap)
+    from deblur.serving.engine import Engine
+
+    return Engine(_local_model(model)).predict
+
+
+def _local_model(model: str) -> Path:
+    """The file itself; a ``models:/`` address is fetched by a process of its own.
+
+    MLflow would stay in this process's memory for as long as it serves.
+    """
+    if not model.startswith("models:/"):
+        return Path(model)
+    import subprocess
+    import sys
+    import tempfile
+
+    out = Path(tempfile.mkdtemp(prefix="deblur-model-")) / "model.onnx"
+    done = subprocess.run(
+        [sys.executable, "-m", "deblur", "fetch", model, str(out)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise DeblurError(done.stderr.strip().removeprefix("error: ").splitlines()[-1])
+    return out
+
+
+def _subset(name: str) -> Any:
+    if name not in ("blur", "blur_gamma"):
+        raise DeblurError(f"there is no averaging '{name}': expected blur or blur_gamma")
+    return name

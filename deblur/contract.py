@@ -1,0 +1,90 @@
+"""The contract that travels inside every ONNX file, as its ``metadata_props``.
+
+Exporting writes it, serving refuses a file without it. It imports neither torch nor onnx.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from deblur.errors import ModelFileError
+
+PREFIX = "deblur."
+VERSION = 1
+INPUT, OUTPUT = "blurred", "restored"
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """What whoever runs the network must know.
+
+    Attributes:
+        architecture: name of the network.
+        base_ch: its width.
+        colour_order: order of the channels.
+        value_range: range of input and output values; 8-bit v is ``v / 127.5 - 1``.
+        tile, overlap, multiple: serving geometry in pixels; origins lie on ``multiple``.
+        train_crop: side of the training crops.
+        norm: the normalisation layers.
+        metrics: figures of the model as served, PSNR in dB; ``blurred_psnr`` is the input's.
+        data_kind: ``simulated`` or ``recorded``, what the figures were measured on.
+        subset: ``blur`` or ``blur_gamma``.
+        data_digest: SHA-256 of the data manifest.
+        config_digest: SHA-256 of the training configuration.
+        code_revision: git revision that trained it.
+        version: version of this contract.
+    """
+
+    architecture: str
+    base_ch: int
+    tile: int
+    overlap: int
+    train_crop: int
+    metrics: Mapping[str, float]
+    data_kind: str
+    subset: str
+    data_digest: str
+    config_digest: str
+    code_revision: str
+    norm: str = "group8"
+    multiple: int = 16
+    colour_order: str = "RGB"
+    value_range: str = "[-1, 1]"
+    version: int = VERSION
+
+    def to_metadata(self) -> dict[str, str]:
+        """The contract as ONNX metadata: ``deblur.tile = "256"`` and so on."""
+        return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], source: str) -> "ModelContract":
+        """Read the contract of the file ``source``.
+
+        Raises:
+            ModelFileError: keys are missing, unreadable, or of another version.
+        """
+        missing = [f.name for f in fields(cls) if PREFIX + f.name not in metadata]
+        if missing:
+            raise ModelFileError(
+                f"{source} does not carry the serving contract: {', '.join(missing)} missing from "
+                "its metadata. Only files written by  deblur export  can be served, because tile "
+                "size, colour order and value range cannot be guessed"
+            )
+        try:
+            values = {f.name: json.loads(metadata[PREFIX + f.name]) for f in fields(cls)}
+            contract = cls(**values)
+        except (ValueError, TypeError) as error:
+            raise ModelFileError(
+                f"{source} has an unreadable contract ({error}): export again"
+            ) from None
+        if contract.version != VERSION:
+            raise ModelFileError(
+                f"{source} has contract version {contract.version}, this program reads {VERSION}: "
+                "export the model again with this version"
+            )
+        if contract.colour_order != "RGB" or contract.value_range != "[-1, 1]":
+            raise ModelFileError(
+                f"{source} expects {contract.colour_order} in {contract.value_range}, this server "
+                "feeds RGB in [-1, 1]: export the model again"
+            )
+        return contract

@@ -1,0 +1,1 @@
+"""Pairs of blurry and sharp pictures: layout, sample set, preparation and crops."""

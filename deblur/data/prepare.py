@@ -1,0 +1,76 @@
+"""Preparing a data set: every picture decoded once, into one memory map a split."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from deblur.atomic import whole_file
+from deblur.data.blur import Averaging
+from deblur.data.layout import existing_splits, find_pairs
+from deblur.data.pairs import FORMAT, MANIFEST, FolderPairs, PairEntry, read_manifest
+from deblur.digests import file_sha256, json_sha256
+from deblur.progress import SILENT, Progress
+
+
+def prepare(root: Path, out: Path, subset: Averaging = "blur", progress: Progress = SILENT) -> dict:
+    """Decode a data set once into memory maps below ``out``; keep what is already there and equal.
+
+    The manifest is written last, so a folder without one is unfinished and is made again.
+
+    Returns:
+        The manifest: ``format``, ``subset``, ``kind`` (``simulated`` or ``recorded``), ``splits``
+        (lists of ``PairEntry``) and ``digest``, the SHA-256 over all of these.
+    """
+    splits = {split: find_pairs(root / split, subset) for split in existing_splits(root)}
+    entries: dict[str, list[dict]] = {}
+    with progress.task("prepare", sum(map(len, splits.values())), "pairs") as advance:
+        for split, pairs in splits.items():
+            offset, listed = 0, []
+            for pair in pairs:
+                height, width = FolderPairs([pair]).size(0)
+                entry = PairEntry(
+                    scene=pair.scene, name=pair.name, height=height, width=width, offset=offset,
+                    blur_sha256=file_sha256(pair.blur), sharp_sha256=file_sha256(pair.sharp),
+                )  # fmt: skip
+                listed.append(asdict(entry))
+                offset += 2 * height * width * 3
+                advance(1, "reading digests")
+            entries[split] = listed
+    content = {"format": FORMAT, "subset": subset, "kind": _kind(root), "splits": entries}
+    digest = json_sha256(content)
+    if (out / MANIFEST).is_file() and read_manifest(out).get("digest") == digest:
+        return read_manifest(out)
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
+    for split, pairs in splits.items():
+        _write_map(out / f"{split}.npy", FolderPairs(pairs), progress, split)
+    manifest = {**content, "digest": digest}
+    with whole_file(out / MANIFEST) as partial:
+        partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _write_map(file: Path, pairs: FolderPairs, progress: Progress, split: str) -> None:
+    total = sum(2 * h * w * 3 for h, w in map(pairs.size, range(len(pairs))))
+    with whole_file(file) as partial:
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(total,))
+        offset = 0
+        with progress.task(f"prepare {split}", len(pairs), "pairs") as advance:
+            for index in range(len(pairs)):
+                for picture in pairs.read(index):
+                    pixels[offset : offset + picture.size] = picture.reshape(-1)
+                    offset += picture.size
+                advance(1)
+        pixels.flush()
+        del pixels  # Windows does not rename a file that is mapped
+
+
+def _kind(root: Path) -> str:
+    """A simulated data set says so in its description; anything else counts as recorded."""
+    try:
+        return str(json.loads((root / "dataset.json").read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "recorded"

@@ -1,0 +1,35 @@
+"""How many threads this process may keep busy.
+
+onnxruntime asks the host; in a container that is wrong, as the affinity mask or the cgroup's CPU
+quota may allow far less, and too many threads throttle each other.
+"""
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+
+
+def usable_cpus() -> int:
+    """CPUs by affinity, capped by the cgroup's quota rounded up; at least 1."""
+    # Windows and macOS have no affinity mask that Python could read.
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
+
+
+def _quota(v2: Path = _CGROUP_V2, v1: Path = _CGROUP_V1) -> float | None:
+    """CPUs that the cgroup's quota comes to, or ``None`` where there is no limit."""
+    try:
+        quota, period = v2.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int((v1 / "cpu.cfs_quota_us").read_text())
+        return None if quota_us < 0 else quota_us / int((v1 / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,48 @@
+"""Running the application: the port is taken before the model is loaded."""
+
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from deblur.errors import SetupError
+from deblur.images import Limits
+from deblur.serving.app import create_app
+from deblur.serving.engine import Engine
+
+
+def run_server(
+    model: Path, host: str, port: int, threads: int | None = None, limits: Limits = Limits()
+) -> None:
+    """Serve until stopped by a signal; running requests are finished first.
+
+    Raises:
+        SetupError: the port is taken or the address is not this machine's.
+        ModelFileError: the model cannot be served.
+    """
+    listener = listen(host, port)
+    with listener:
+        app = create_app(Engine(model, threads), limits)
+        config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=10)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        SetupError: the port is taken or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise SetupError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}): stop what uses the port, "
+            "or choose another with --port"
+        ) from None
+    return listener

@@ -1,0 +1,127 @@
+"""The training configuration: one frozen model, three recipes, no hidden defaults."""
+
+import difflib
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deblur.data.blur import Averaging
+from deblur.digests import json_sha256
+from deblur.errors import ConfigError
+from deblur.tiling import ALIGNMENT, DEFAULT_OVERLAP, DEFAULT_TILE
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class TrainConfig(BaseModel):
+    """Everything that decides what is trained. The defaults are the recipe ``seed``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    base_ch: int = Field(32, ge=8, multiple_of=8, description="channels of the first level")
+    residual: bool = Field(True, description="the network returns its input plus a correction")
+    subset: Averaging = Field("blur", description="which blurred folder is trained on")
+    patch_size: int = Field(256, ge=32, multiple_of=16, description="side of a crop in pixels")
+    batch_size: int = Field(8, ge=1, description="crops in a step")
+    num_epochs: int = Field(100, ge=1, description="epochs at most")
+    crops_per_image: int = Field(1, ge=1, description="crops of each picture in an epoch")
+    learning_rate: float = Field(1e-4, gt=0, description="AdamW's rate after the warm-up")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled weight decay")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="course of the rate")
+    final_learning_rate: float = Field(1e-7, ge=0, description="where the cosine ends")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear rise at the start")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights; 0 is off")
+    clip_norm: float = Field(0.0, ge=0, description="largest gradient norm; 0 is no limit")
+    loss_eps: float = Field(1e-3, gt=0, description="eps of the Charbonnier loss")
+    precision: Precision = Field("auto", description="auto: bf16 or fp16 where it is fast")
+    patience: int = Field(5, ge=0, description="validations without gain before stopping; 0: never")
+    validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
+    checkpoint_every: int = Field(
+        10, ge=1, description="epochs from one kept checkpoint to the next"
+    )
+    tile: int = Field(DEFAULT_TILE, ge=32, multiple_of=ALIGNMENT, description="serving tile")
+    overlap: int = Field(DEFAULT_OVERLAP, ge=0, multiple_of=ALIGNMENT, description="tile overlap")
+    workers: int = Field(0, ge=0, description="loader processes; they do not change the data")
+    seed: int = Field(0, ge=0, description="of weights, order, crops and turns")
+
+    @model_validator(mode="after")
+    def _geometry(self) -> Self:
+        if self.overlap > self.tile // 2:
+            raise ValueError(f"overlap {self.overlap} is more than half of tile {self.tile}")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the result; the number of loader processes does not."""
+        decisive = self.model_dump(mode="json", exclude={"workers"})
+        return json_sha256(decisive)
+
+
+#: What each recipe changes of the defaults.
+RECIPES: dict[str, dict[str, Any]] = {
+    # The user's document, to the letter but for the residual network.
+    "seed": {},
+    # The field's budget on GoPro: 2,103 pictures x 30 crops x 100 epochs = 6.3 million crops.
+    "gopro": {
+        "batch_size": 32, "num_epochs": 100, "crops_per_image": 30, "learning_rate": 1e-3,
+        "schedule": "cosine", "warmup_steps": 1000, "ema_decay": 0.999, "clip_norm": 1.0,
+        "patience": 0, "validate_every": 2, "workers": 8,
+    },
+    # Minutes on two CPU cores: a quarter of the parameters, small crops, a high rate.
+    "demo": {
+        "base_ch": 16, "patch_size": 128, "batch_size": 8, "num_epochs": 20, "crops_per_image": 6,
+        "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 50, "clip_norm": 1.0,
+        "patience": 0, "validate_every": 2,
+    },
+}  # fmt: skip
+
+
+def make_config(recipe: str = "seed", overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """A recipe with some fields changed.
+
+    Args:
+        recipe: a key of ``RECIPES``.
+        overrides: field names and values; strings are read as the field's type.
+
+    Raises:
+        ConfigError: unknown recipe, unknown field (with the nearest one named), bad value.
+    """
+    if recipe not in RECIPES:
+        raise ConfigError(f"there is no recipe '{recipe}'{_nearest(recipe, RECIPES)}")
+    try:
+        return TrainConfig(**{**RECIPES[recipe], **(overrides or {})})
+    except ValidationError as error:
+        raise ConfigError(_readable(error)) from None
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, str]:
+    """``["batch_size=4"]`` as a dictionary.
+
+    Raises:
+        ConfigError: an entry is not of the form ``key=value``.
+    """
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key or not value:
+            raise ConfigError(
+                f"'{assignment}' is not a setting: expected key=value, as batch_size=4"
+            )
+        parsed[key.strip()] = value.strip()
+    return parsed
+
+
+def _readable(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"unknown key '{key}'{_nearest(key, TrainConfig.model_fields)}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{key} = {problem['input']!r}: {message}")
+    return "the training configuration is not valid: " + "; ".join(problems)
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"

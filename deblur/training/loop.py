@@ -1,0 +1,166 @@
+"""The training loop."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from deblur.data.dataset import DeblurDataset, EpochBatches
+from deblur.data.pairs import Pairs, available_splits, open_pairs, read_manifest
+from deblur.device import choose_numerics
+from deblur.errors import DeblurError
+from deblur.progress import SILENT, Progress
+from deblur.tracking import NO_TRACKING, Tracker
+from deblur.training.checkpoint import BEST, LAST
+from deblur.training.config import TrainConfig
+from deblur.training.run import TrainingRun, learning_rate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a finished training came to.
+
+    Attributes:
+        best: the checkpoint with the highest validation PSNR, ``last``: the final one.
+        epochs: epochs done, ``step``: optimizer steps done.
+        psnr: highest validation PSNR in dB, ``blurred_psnr``: that of the blurred input.
+        stopped_early: whether patience ran out before ``num_epochs``.
+    """
+
+    best: Path
+    last: Path
+    epochs: int
+    step: int
+    psnr: float
+    blurred_psnr: float
+    stopped_early: bool
+
+
+def train(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    *,
+    tracker: Tracker = NO_TRACKING,
+    progress: Progress = SILENT,
+    device: str | None = None,
+) -> TrainSummary:
+    """Train on a prepared data set; go on from ``out/last.pt`` if that is there.
+
+    Every epoch ends with ``last.pt``; every ``checkpoint_every`` epochs one is kept as
+    ``epoch_0010.pt``; ``best.pt`` is the one of the highest validation PSNR. All that is random is
+    a function of (seed, epoch, index), so a resumed run equals one that was never interrupted.
+
+    Args:
+        config: what to train.
+        data: a prepared data set.
+        out: folder of the run, made if missing.
+        tracker: receives metrics and pictures of every epoch.
+        progress: shows steps, rate and time left.
+        device: a torch device name instead of the automatic choice.
+
+    Raises:
+        DataError: the data cannot be used.
+        CheckpointError: ``out`` belongs to another configuration or data set, or cannot be written.
+    """
+    numerics = choose_numerics(config.precision, device)
+    digest = read_manifest(data)["digest"]
+    dataset = DeblurDataset(
+        data,
+        patch_size=config.patch_size,
+        subset=config.subset,
+        seed=config.seed,
+        crops_per_image=config.crops_per_image,
+    )
+    validation = validation_pairs(data, config)
+    run = TrainingRun(config, digest, numerics)
+    out.mkdir(parents=True, exist_ok=True)
+    run.resume(out / LAST)
+
+    batches = EpochBatches(
+        len(dataset), config.batch_size, config.seed, range(run.epoch, config.num_epochs)
+    )
+    total_steps = batches.per_epoch * config.num_epochs
+    stream = _loader(dataset, batches, config.workers, numerics.device)
+    log.info(
+        "training on %s in %s: %d crops, %d steps an epoch, epochs %d to %d",
+        numerics.device, numerics.name, len(dataset), batches.per_epoch, run.epoch + 1,
+        config.num_epochs,
+    )  # fmt: skip
+
+    while run.epoch < config.num_epochs and not run.out_of_patience():
+        name = f"epoch {run.epoch + 1}/{config.num_epochs}"
+        started = time.monotonic()
+        with progress.task(name, batches.per_epoch, "steps") as advance:
+            losses = []
+            for _ in range(batches.per_epoch):
+                blurred, sharp = next(stream)
+                losses.append(run.train_step(blurred, sharp, total_steps))
+                # Reading the loss waits for the device, so it is shown now and then only.
+                shown = run.step % 20 == 1
+                advance(1, f"loss {losses[-1].item():.4f}" if shown else "")
+        train_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(train_loss):
+            raise DeblurError(
+                f"the loss became {train_loss} in epoch {run.epoch + 1}: lower learning_rate, set "
+                f"clip_norm=1, or precision=fp32; the run continues from {out / LAST}"
+            )
+        run.epoch += 1
+        metrics = {
+            "train_loss": train_loss,
+            "learning_rate": learning_rate(config, run.step - 1, total_steps),
+            "crops_per_second": len(dataset) / (time.monotonic() - started),
+        }
+        improved = False
+        if run.epoch % config.validate_every == 0 or run.epoch == config.num_epochs:
+            scores = run.validate(validation, progress)
+            improved = run.remember(scores)
+            metrics |= {"val_loss": scores.loss, "psnr": scores.psnr, "ssim": scores.ssim}
+            metrics["blurred_psnr"] = scores.blurred_psnr
+            tracker.picture(run.sheet(validation), "validation", run.epoch)
+        run.save(out, improved)
+        tracker.metrics(metrics, run.epoch)
+        log.info("%s: %s", name, ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+
+    return TrainSummary(
+        best=out / BEST,
+        last=out / LAST,
+        epochs=run.epoch,
+        step=run.step,
+        psnr=run.best_psnr,
+        blurred_psnr=run.metrics["blurred_psnr"],
+        stopped_early=run.epoch < config.num_epochs,
+    )
+
+
+def validation_pairs(data: Path, config: TrainConfig) -> Pairs:
+    """The split that training watches: ``val`` where the data set has one, else ``test``.
+
+    GOPRO_Large has no ``val``; the field watches ``test`` there, and so do we.
+    """
+    splits = available_splits(data)
+    return open_pairs(data, next(s for s in ("val", "test", "train") if s in splits), config.subset)
+
+
+def _loader(
+    dataset: DeblurDataset, batches: EpochBatches, workers: int, device: torch.device
+) -> Iterator[list[Tensor]]:
+    return iter(
+        DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            # Forking a process that has threads (torch, Prefect) can hang; Windows cannot fork.
+            multiprocessing_context="spawn" if workers else None,
+            prefetch_factor=4 if workers else None,
+        )
+    )

@@ -1,0 +1,1 @@
+"""What runs the stages: Prefect flows and the demo. Only wiring of ``components``."""
