@@ -125,8 +125,9 @@ def evaluate(
     from deblur.evaluation import evaluate as evaluate_pairs
     from deblur.progress import for_terminal
 
+    predict = _predictor(model)
     pairs = open_pairs(data, split, _subset(subset))
-    scores = evaluate_pairs(_predictor(model), pairs, for_terminal())
+    scores = evaluate_pairs(predict, pairs, for_terminal())
     table = Table(title=f"{model} on {data}, {split}")
     for heading in ("scene", "pictures", "blurred dB", "deblurred dB", "gain dB", "SSIM"):
         table.add_column(heading, justify="left" if heading == "scene" else "right")

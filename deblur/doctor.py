@@ -201,13 +201,13 @@ def check_prefect() -> Check:
 def _check_store(name: str, address: str, path: str, mend: str) -> Check:
     if not address.startswith(("http://", "https://")):
         return Check(name, "ok", address or "none set: every flow starts a private one")
-    import urllib.error
+    import http.client
     import urllib.request
 
     try:
         with urllib.request.urlopen(address.rstrip("/") + path, timeout=5):
             return Check(name, "ok", f"{address} answers")
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return Check(name, "fault", f"{address} does not answer ({error})", mend)
 
 

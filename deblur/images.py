@@ -32,6 +32,11 @@ SUFFIXES = {
 
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
 _ORIENTATION = 0x0112
+#: TIFF tags on how the pixels are stored: wrong for the pixels that are written, so not kept.
+_STORAGE_TAGS = frozenset(
+    {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301}
+    | {*range(317, 348), *range(512, 533), 700, 34377, 34675}
+)
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,13 @@ def read_picture(source: bytes | Path, limits: Limits = Limits()) -> Picture:
         ) from None
     except UnidentifiedImageError:
         raise PictureError(
-            f"{name} is not a picture that can be read: expected {_accepted()}"
+            f"{name} is not a picture that can be read (it begins with {_head(source)!r}): "
+            f"expected {_accepted()}; convert it to one of these"
         ) from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise PictureError(f"{name} has a damaged header: {error}") from None
+        raise PictureError(
+            f"{name} cannot be opened ({error}): expected a complete file of {_accepted()}"
+        ) from None
     with opened:
         megapixels = opened.width * opened.height / 1e6
         if megapixels > limits.megapixels:
@@ -117,22 +125,43 @@ def read_picture(source: bytes | Path, limits: Limits = Limits()) -> Picture:
                 f"{name} has {opened.width}x{opened.height} = {megapixels:.1f} megapixels, the "
                 f"limit is {limits.megapixels:g}: send a smaller picture or raise the limit"
             )
-        if getattr(opened, "n_frames", 1) > 1:
-            raise PictureError(
-                f"{name} has {opened.n_frames} frames or pages: send them one by one"  # type: ignore[attr-defined]
-            )
         try:
+            frames = getattr(opened, "n_frames", 1)
+            if frames > 1:
+                raise PictureError(f"{name} has {frames} frames or pages: send them one by one")
             opened.load()
-        except (OSError, ValueError, SyntaxError) as error:
+            return _upright(opened)
+        except (PictureError, MemoryError):
+            raise
+        except Exception as error:  # a damaged field ends in TypeError, KeyError, struct.error, ...
             raise PictureError(
                 f"{name} is damaged or truncated ({error}): expected a complete file"
             ) from None
-        return _upright(opened)
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """``[H, W, 3]`` uint8 of a file, by the same policy, without a limit on trusted local data."""
     return read_picture(path, Limits(megabytes=float("inf"), megapixels=float("inf"))).rgb
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of what ``read_rgb`` returns, from the header alone.
+
+    Raises:
+        PictureError: it cannot be opened.
+    """
+    try:
+        with Image.open(path, formats=list(FORMATS)) as opened:
+            height, width = opened.height, opened.width
+            # Pillow turns the size of a TIFF itself, and keeps its EXIF elsewhere.
+            if not opened.info.keys() & {"exif", "xmp"} or opened.format == "TIFF":
+                return height, width
+            sideways = opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            return (width, height) if sideways else (height, width)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise PictureError(
+            f"{path} cannot be opened ({error}): expected a complete file of {_accepted()}"
+        ) from None
 
 
 def encode_picture(picture: Picture, format: str | None = None, quality: int = 95) -> bytes:
@@ -157,14 +186,21 @@ def encode_picture(picture: Picture, format: str | None = None, quality: int = 9
     if format == "JPEG":
         options["subsampling"] = 0
     if format == "TIFF":
-        options["compression"] = "tiff_adobe_deflate"
+        # The compressing encoder cannot write EXIF's own directories.
+        options["compression"] = None if picture.exif else "tiff_adobe_deflate"
     if format != "BMP":
         if picture.icc:
             options["icc_profile"] = picture.icc
         if picture.exif:
             options["exif"] = picture.exif
     out = io.BytesIO()
-    image.save(out, format=format, **options)
+    try:
+        image.save(out, format=format, **options)
+    except (OSError, ValueError) as error:
+        raise PictureError(
+            f"cannot write {image.width}x{image.height} pixels as {format} ({error}): "
+            "choose another format"
+        ) from None
     return out.getvalue()
 
 
@@ -191,6 +227,13 @@ def _size_of(source: bytes | Path, name: str) -> int:
         raise PictureError(f"{name} does not exist: expected a picture file") from None
 
 
+def _head(source: bytes | Path) -> bytes:
+    if isinstance(source, bytes):
+        return source[:8]
+    with source.open("rb") as file:
+        return file.read(8)
+
+
 def _accepted() -> str:
     return ", ".join(FORMATS)
 
@@ -199,11 +242,15 @@ def _upright(opened: Image.Image) -> Picture:
     format, icc = opened.format or "PNG", opened.info.get("icc_profile")
     exif = opened.getexif()
     image = ImageOps.exif_transpose(opened)
-    exif.pop(_ORIENTATION, None)
+    for tag in (_ORIENTATION, *_STORAGE_TAGS):
+        exif.pop(tag, None)
     grey = image.mode in _GREY_MODES
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode.startswith("I"):
         # 16-bit grey: the high byte, as Pillow's own conversion would clip instead of scale.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).astype(np.uint8))
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((values // 257).astype(np.uint8))
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")

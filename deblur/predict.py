@@ -35,8 +35,8 @@ def predict_files(
     """
     jobs = _jobs(source, target)
     single = source.is_file()
-    if single and target.exists() and not overwrite:
-        raise DeblurError(f"{target} exists: name another file, or add --overwrite")
+    if single and jobs[0][1].exists() and not overwrite:
+        raise DeblurError(f"{jobs[0][1]} exists: name another file, or add --overwrite")
     written, skipped, problems = 0, 0, []
     with progress.task("deblur", len(jobs), "pictures") as advance:
         for picture_file, result_file in jobs:
@@ -59,8 +59,12 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         if target.is_file():
             raise DeblurError(f"{source} is a folder but {target} is a file: name a folder")
         files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
-        # A target inside the source would be read again by the next start.
-        files = [p for p in files if not p.is_relative_to(target)]
+        root, results = source.resolve(), target.resolve()
+        if results == root:
+            raise DeblurError(f"{source} is both source and target: name another folder")
+        if results.is_relative_to(root):  # it would be read again by the next start
+            own = source / results.relative_to(root)
+            files = [p for p in files if not p.is_relative_to(own)]
         if not files:
             raise DeblurError(f"{source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
         return [(file, target / file.relative_to(source)) for file in files]

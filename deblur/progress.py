@@ -76,13 +76,14 @@ class BarProgress:
         from rich import progress as bars
 
         columns = (
-            bars.TextColumn("[bold]{task.description}"),
+            bars.TextColumn("{task.description}", style="bold", markup=False),
             bars.BarColumn(bar_width=28),
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.fields[unit]}"),
             bars.TextColumn("{task.fields[rate]}"),
             bars.TimeRemainingColumn(),
-            bars.TextColumn("[dim]{task.fields[note]}"),
+            # A file name may hold what rich would take for markup.
+            bars.TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         start = time.monotonic()
         with bars.Progress(*columns, console=self.console) as shown:
@@ -94,11 +95,8 @@ class BarProgress:
                 done += steps
                 rate = done / max(time.monotonic() - start, 1e-9)
                 # The unit follows the count, so the rate needs no unit of its own.
-                shown.update(
-                    bar,
-                    advance=steps,
-                    rate=f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each",
-                )
+                speed = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each" if done else ""
+                shown.update(bar, advance=steps, rate=speed)
                 if note:
                     shown.update(bar, note=note)
 

@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from deblur.data.pairs import FolderPairs
 from deblur.data.layout import find_pairs
+from deblur.data.pairs import FolderPairs
 from deblur.data.sample import build_sample
 from deblur.errors import DeblurError
 from deblur.metrics import quality

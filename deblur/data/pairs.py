@@ -16,10 +16,11 @@ import numpy as np
 from deblur.data.blur import Averaging
 from deblur.data.layout import Pair, existing_splits, find_pairs
 from deblur.errors import DataError
-from deblur.images import read_rgb
+from deblur.images import read_rgb, read_size
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_AGAIN = "delete it and prepare the data again"
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,7 @@ class FolderPairs:
         return len(self.pairs)
 
     def size(self, index: int) -> tuple[int, int]:
-        from PIL import Image
-
-        with Image.open(self.pairs[index].blur) as opened:
-            return opened.height, opened.width
+        return read_size(self.pairs[index].blur)
 
     def read(
         self, index: int, box: tuple[slice, slice] | None = None
@@ -78,7 +76,7 @@ class FolderPairs:
         if blurred.shape != sharp.shape:
             raise DataError(
                 f"{self.pairs[index].blur} and its sharp picture differ in size: "
-                f"{blurred.shape[:2]} and {sharp.shape[:2]}; run  deblur data validate"
+                f"{blurred.shape[:2]} and {sharp.shape[:2]}; replace one, or remove the pair"
             )
         return (blurred, sharp) if box is None else (blurred[box], sharp[box])
 
@@ -155,7 +153,10 @@ def read_manifest(folder: Path) -> dict:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): prepare the data again") from None
+        raise DataError(f"{path} cannot be read ({error}): {_AGAIN}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path} is not a manifest of format {FORMAT}: prepare the data again")
+        raise DataError(f"{path} is not a manifest of format {FORMAT}: {_AGAIN}")
+    missing = {"subset", "kind", "splits", "digest"} - manifest.keys()
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(sorted(missing))}: {_AGAIN}")
     return manifest

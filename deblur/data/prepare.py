@@ -40,8 +40,10 @@ def prepare(root: Path, out: Path, subset: Averaging = "blur", progress: Progres
             entries[split] = listed
     content = {"format": FORMAT, "subset": subset, "kind": _kind(root), "splits": entries}
     digest = json_sha256(content)
-    if (out / MANIFEST).is_file() and read_manifest(out).get("digest") == digest:
-        return read_manifest(out)
+    if (out / MANIFEST).is_file():
+        manifest = read_manifest(out)
+        if manifest["digest"] == digest and all((out / f"{s}.npy").is_file() for s in splits):
+            return manifest
 
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Running the application: the port is taken before the model is loaded."""
 
+import logging
 import socket
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from deblur.errors import SetupError
 from deblur.images import Limits
 from deblur.serving.app import create_app
 from deblur.serving.engine import Engine
+
+log = logging.getLogger(__name__)
 
 
 def run_server(
@@ -23,6 +26,8 @@ def run_server(
     listener = listen(host, port)
     with listener:
         app = create_app(Engine(model, threads), limits)
+        address, bound = listener.getsockname()[:2]
+        log.info("listening on http://%s:%d with %s", address, bound, model)
         config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=10)
         uvicorn.Server(config).run(sockets=[listener])
 

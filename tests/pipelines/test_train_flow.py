@@ -1,0 +1,166 @@
+"""The whole flow with a real Prefect server, a real worker and a real MLflow store."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from deblur.data.layout import find_pairs
+from deblur.data.pairs import FolderPairs
+from deblur.evaluation import evaluate
+from deblur.serving.engine import Engine
+from deblur.tracking import CANDIDATE, MODEL_NAME, fetch_model
+from pipelines.bare_names import DEPLOYMENTS
+from pipelines.services import HOST, Services, free_port
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A Prefect server with a worker, and an MLflow store, in folders of their own."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def prefect(self, *args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", *args], cwd=ROOT, env={**os.environ, **self.env},
+            capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+
+    @property
+    def mlflow(self) -> MlflowClient:
+        return MlflowClient(self.env["MLFLOW_TRACKING_URI"])
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("platform")
+    port = free_port(0)
+    env = {
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').as_posix()}",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",  # or the state would be cut to "COMP…" in the list
+    }
+    with Services(folder / "logs", env) as services:
+        services.start(
+            "prefect", ["prefect", "server", "start", "--host", HOST, "--port", str(port)],
+            port, "/api/health",
+        )  # fmt: skip
+        yield Platform(folder, env)
+
+
+def parameters(platform: Platform, data_root: Path, **more: object) -> dict[str, object]:
+    return {
+        "data_root": str(data_root), "recipe": "seed", "overrides": TINY,
+        "runs_dir": str(platform.folder / "runs"), **more,
+    }  # fmt: skip
+
+
+def run_flow(platform: Platform, values: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    """The flow called directly, as the demo does, against the server."""
+    program = f"from pipelines.train_deblur import train_deblur; train_deblur(**{values!r})"
+    # Artifacts of a store in SQLite go below the current folder.
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=platform.folder, env={**os.environ, **platform.env},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
+    platform: Platform, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_flow(platform, parameters(platform, tiny_root, run_name="first"))
+    assert done.returncode == 0, done.stderr
+
+    version = platform.mlflow.get_model_version_by_alias(MODEL_NAME, CANDIDATE)
+    run = platform.mlflow.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    expected = {"batch_size": "4", "learning_rate": "0.001", "num_epochs": "2", "patience": "0"}
+    assert expected.items() <= run.data.params.items()
+    for metric in ("train_loss", "val_loss", "psnr", "ssim"):
+        history = platform.mlflow.get_metric_history(version.run_id, metric)
+        assert [point.step for point in history] == [1, 2], metric
+    assert {"data.digest", "config.digest", "env.torch", "env.python"} <= run.data.tags.keys()
+    pictures = [a.path for a in platform.mlflow.list_artifacts(version.run_id, "validation")]
+    assert pictures == ["validation/000001.jpg", "validation/000002.jpg"]
+
+    # What was written down as the model's figure is what the served file delivers.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.env["MLFLOW_TRACKING_URI"])
+    monkeypatch.chdir(platform.folder)
+    file = fetch_model(f"models:/{MODEL_NAME}@{CANDIDATE}", platform.folder / "fetched.onnx")
+    engine = Engine(file)
+    assert engine.sha256 == version.tags["sha256"]
+    scores = evaluate(engine.predict, FolderPairs(find_pairs(tiny_root / "test")))
+    assert float(version.tags["test_psnr"]) == pytest.approx(scores.psnr, abs=0.005)
+    assert engine.contract.metrics["test_psnr"] == pytest.approx(scores.psnr, abs=0.005)
+
+
+def test_the_same_run_name_trains_and_registers_nothing_twice(
+    platform: Platform, tiny_root: Path
+) -> None:
+    before = versions(platform)
+    done = run_flow(platform, parameters(platform, tiny_root, run_name="first"))
+    assert done.returncode == 0, done.stderr
+    assert versions(platform) == before == 1
+
+
+def test_bad_data_fails_the_flow_with_a_message_and_trains_nothing(
+    platform: Platform, tiny_root: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(tiny_root, tmp_path / "bad")
+    broken = next((tmp_path / "bad" / "train").rglob("sharp/*.png"))
+    broken.write_bytes(broken.read_bytes()[:200])
+    done = run_flow(platform, parameters(platform, tmp_path / "bad", run_name="bad"))
+    assert done.returncode != 0
+    assert f"{broken} is damaged or truncated" in done.stderr
+    assert not (platform.folder / "runs" / "bad").exists()
+
+
+def test_the_literal_command_with_a_worker_ends_completed_with_a_new_version(
+    platform: Platform, tiny_root: Path
+) -> None:
+    assert platform.prefect("work-pool", "create", "local", "--type", "process").returncode == 0
+    deployed = platform.prefect("--no-prompt", "deploy", "--all")
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    before = versions(platform)
+    values = parameters(platform, tiny_root)
+    params = [part for k, v in values.items() for part in ("--param", f"{k}={json.dumps(v)}")]
+    started = platform.prefect("deployment", "run", "train-deblur", *params)
+    assert started.returncode == 0, started.stdout + started.stderr
+
+    work = ["worker", "start", "--pool", "local", "--run-once"]
+    worked = platform.prefect(*work)
+    assert worked.returncode == 0, worked.stdout + worked.stderr
+    # The newest run comes first, below the table's head.
+    newest = platform.prefect("flow-run", "ls", "--limit", "1").stdout
+    assert "COMPLETED" in newest, newest + worked.stdout + worked.stderr
+    assert versions(platform) == before + 1
+
+
+def test_every_deployment_can_be_named_without_its_flow() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {deployment["name"] for deployment in deployments} == DEPLOYMENTS
+    for deployment in deployments:
+        assert deployment["entrypoint"].endswith(deployment["name"].replace("-", "_"))
+
+
+def versions(platform: Platform) -> int:
+    return len(platform.mlflow.search_model_versions(f"name = '{MODEL_NAME}'"))

@@ -1,0 +1,78 @@
+"""The ONNX file equals the network, at any size, and carries its contract."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from deblur import export as exporting
+from deblur.contract import INPUT, OUTPUT, ModelContract
+from deblur.errors import ModelFileError
+from deblur.export import export_checkpoint, measure_parity
+from deblur.images import to_float
+from deblur.training.checkpoint import load_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("batch", "height", "width"), [(1, 256, 256), (1, 97, 131), (1, 33, 250), (3, 64, 48)]
+)
+def test_the_file_equals_torch_at_any_size(
+    tiny_run: Path, tiny_model: Path, photograph: np.ndarray, batch: int, height: int, width: int
+) -> None:
+    model = load_checkpoint(tiny_run / "best.pt").network()
+    picture = np.resize(to_float(photograph), (batch, 3, height, width))
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(picture)).numpy()
+    session = onnxruntime.InferenceSession(tiny_model, providers=["CPUExecutionProvider"])
+    result = session.run([OUTPUT], {INPUT: picture})[0]
+    assert result.shape == picture.shape
+    assert np.abs(result - expected).max() <= 1e-4
+    assert np.abs(result - picture).max() > 1e-3  # the network does something
+
+
+def test_it_is_one_file_with_native_group_normalisation(tiny_model: Path) -> None:
+    assert [p.name for p in tiny_model.parent.iterdir()] == ["model.onnx"]
+    model = onnx.load(tiny_model)
+    assert model.opset_import[0].version == 21
+    assert sum(node.op_type == "GroupNormalization" for node in model.graph.node) == 18
+    shape = model.graph.input[0].type.tensor_type.shape
+    assert [d.dim_param or d.dim_value for d in shape.dim] == ["batch", 3, "height", "width"]
+
+
+def test_the_contract_says_what_it_was_trained_on(tiny_run: Path, tiny_model: Path) -> None:
+    checkpoint = load_checkpoint(tiny_run / "best.pt")
+    metadata = {p.key: p.value for p in onnx.load(tiny_model).metadata_props}
+    contract = ModelContract.from_metadata(metadata, "model.onnx")
+    assert (contract.tile, contract.overlap, contract.multiple) == (64, 16, 16)
+    assert (contract.train_crop, contract.base_ch, contract.norm) == (64, 8, "group8")
+    assert contract.data_digest == checkpoint.data_digest
+    assert contract.config_digest == checkpoint.train_config().digest()
+    assert contract.metrics["test_psnr"] == 20.0
+    assert contract.data_kind == "simulated"
+    assert len(contract.code_revision) >= 7
+
+
+def test_a_file_that_differs_from_torch_is_not_written(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "PARITY_LIMIT", 0.0)
+    with pytest.raises(ModelFileError, match="differs from torch"):
+        export_checkpoint(
+            load_checkpoint(tiny_run / "best.pt"), tmp_path / "m.onnx", {}, "simulated"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parity_is_measured_at_odd_sizes_and_sees_a_difference(
+    tiny_run: Path, tiny_model: Path
+) -> None:
+    model = load_checkpoint(tiny_run / "best.pt").network()
+    parity = measure_parity(model, tiny_model)
+    assert parity.keys() == {"256x256", "97x131", "33x250"}
+    assert max(parity.values()) <= 1e-4
+    with torch.no_grad():
+        model.final.bias += 0.01
+    assert min(measure_parity(model, tiny_model).values()) > 5e-3

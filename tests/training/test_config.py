@@ -1,0 +1,71 @@
+"""The training configuration."""
+
+import pytest
+
+from deblur.errors import ConfigError
+from deblur.training.config import RECIPES, make_config, parse_overrides
+from deblur.training.run import learning_rate
+
+
+def test_the_seed_recipe_is_the_users_document() -> None:
+    config = make_config("seed")
+    assert (config.batch_size, config.num_epochs, config.patience) == (8, 100, 5)
+    assert (config.learning_rate, config.weight_decay) == (1e-4, 1e-4)
+    assert (config.patch_size, config.base_ch, config.checkpoint_every) == (256, 32, 10)
+    assert (config.schedule, config.crops_per_image) == ("constant", 1)
+
+
+def test_the_gopro_recipe_sees_6_3_million_crops() -> None:
+    config = make_config("gopro")
+    assert 2103 * config.crops_per_image * config.num_epochs == pytest.approx(6.3e6, rel=0.01)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_valid(recipe: str) -> None:
+    assert make_config(recipe).tile % 16 == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"batchsize": 4}, "unknown key 'batchsize'; did you mean 'batch_size'?"),
+        ({"batch_size": 0}, "batch_size = 0: Input should be greater than or equal to 1"),
+        ({"batch_size": "many"}, "batch_size = 'many': Input should be a valid integer"),
+        ({"precision": "fp8"}, "precision = 'fp8': Input should be 'auto', 'fp32', 'bf16' or"),
+        ({"overlap": 192}, "overlap 192 is more than half of tile 256"),
+    ],
+)
+def test_a_bad_setting_is_named_with_what_was_expected(
+    overrides: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config("seed", overrides)
+    assert message in str(caught.value)
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no recipe 'gorpo'; did you mean 'gopro'"):
+        make_config("gorpo")
+
+
+def test_settings_from_the_command_line_are_typed() -> None:
+    config = make_config("seed", parse_overrides(["batch_size=4", "residual=false"]))
+    assert config.batch_size == 4
+    assert config.residual is False
+    with pytest.raises(ConfigError, match="expected key=value"):
+        parse_overrides(["batch_size"])
+
+
+def test_the_digest_tells_configurations_apart_but_not_loader_processes() -> None:
+    base = make_config("seed").digest()
+    assert base == make_config("seed", {"workers": 4}).digest()
+    assert base != make_config("seed", {"seed": 1}).digest()
+
+
+def test_the_cosine_rises_falls_and_ends_where_it_says() -> None:
+    config = make_config("demo", {"warmup_steps": 10, "final_learning_rate": 1e-7})
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == rates[9] == rates[10] == pytest.approx(1e-3)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 2e-6

@@ -1,0 +1,198 @@
+"""Training learns, survives a kill, and goes on exactly where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from deblur.data.pairs import open_pairs
+from deblur.device import choose_numerics
+from deblur.errors import CheckpointError, ConfigError, DeblurError
+from deblur.evaluation import evaluate
+from deblur.models.inference import tiled_predictor
+from deblur.training.checkpoint import load_checkpoint
+from deblur.training.config import TrainConfig, make_config
+from deblur.training.loop import train
+from tests.conftest import TINY
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path).model
+
+
+def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+def changed(config: TrainConfig, **values: object) -> TrainConfig:
+    return make_config("seed", {**config.model_dump(), **values})
+
+
+class Recorder:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int | None, dict[str, float]]] = []
+        self.pictures: list[tuple[str, int | None]] = []
+
+    def metrics(self, values: dict[str, float], step: int | None = None) -> None:
+        self.steps.append((step, dict(values)))
+
+    def picture(self, image: object, name: str, step: int | None = None) -> None:
+        self.pictures.append((name, step))
+
+
+def test_overfitting_a_tiny_set_beats_the_blurred_input(tiny_data: Path, tmp_path: Path) -> None:
+    config = make_config(
+        "seed",
+        {**TINY, "num_epochs": 1, "crops_per_image": 150, "schedule": "cosine", "clip_norm": 1.0},
+    )
+    recorder = Recorder()
+    summary = train(config, tiny_data, tmp_path, tracker=recorder)
+    checkpoint = load_checkpoint(summary.last)
+    predict = tiled_predictor(
+        checkpoint.network(), choose_numerics("fp32", "cpu"), config.tile, config.overlap
+    )
+    scores = evaluate(predict, open_pairs(tiny_data, "train"))
+    identity = evaluate(lambda planes: planes, open_pairs(tiny_data, "train"))
+    assert scores.loss < 0.9 * identity.loss
+    assert scores.gain > 0.5
+
+
+def test_every_epoch_reports_the_metrics_of_the_users_document(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    train(tiny_config, tiny_data, tmp_path, tracker=recorder)
+    assert [step for step, _ in recorder.steps] == [1, 2]
+    for _, values in recorder.steps:
+        assert {"train_loss", "val_loss", "psnr", "ssim", "learning_rate"} <= values.keys()
+    assert recorder.pictures == [("validation", 1), ("validation", 2)]
+
+
+def test_a_resumed_run_equals_one_that_was_never_interrupted(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = changed(tiny_config, num_epochs=3, schedule="cosine", ema_decay=0.9)
+    straight = train(config, tiny_data, tmp_path / "straight")
+
+    class Kill(Recorder):
+        def metrics(self, values: dict[str, float], step: int | None = None) -> None:
+            if step == 2:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config, tiny_data, tmp_path / "killed", tracker=Kill())
+    assert load_checkpoint(tmp_path / "killed" / "last.pt").epoch == 2
+    resumed = train(config, tiny_data, tmp_path / "killed")
+
+    for name in ("last.pt", "best.pt"):
+        ours = load_checkpoint(tmp_path / "straight" / name)
+        theirs = load_checkpoint(tmp_path / "killed" / name)
+        assert_identical(ours.model, theirs.model)
+        assert ours.ema is not None and theirs.ema is not None
+        assert_identical(ours.ema, theirs.ema)
+        assert ours.metrics == theirs.metrics
+    assert (resumed.step, resumed.psnr) == (straight.step, straight.psnr)
+
+
+def test_killing_the_process_loses_at_most_an_epoch(tiny_data: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "num_epochs": 6, "crops_per_image": 10}
+    config = make_config("seed", settings)
+    straight = train(config, tiny_data, tmp_path / "straight")
+    killed = tmp_path / "killed"
+    program = (
+        "from pathlib import Path; from deblur.training.config import make_config; "
+        "from deblur.training.loop import train; "
+        f"train(make_config('seed', {settings!r}), Path({str(tiny_data)!r}), Path({str(killed)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    while not (killed / "epoch_0002.pt").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    process.wait()
+    assert load_checkpoint(killed / "last.pt").epoch in range(1, 6)
+
+    resumed = train(config, tiny_data, killed)
+    assert resumed.epochs == straight.epochs == 6
+    assert_identical(weights(straight.last), weights(resumed.last))
+
+
+def test_a_finished_run_is_not_trained_again(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    first = train(tiny_config, tiny_data, tmp_path)
+    stamp = first.last.stat().st_mtime_ns
+    recorder = Recorder()
+    assert train(tiny_config, tiny_data, tmp_path, tracker=recorder) == first
+    assert first.last.stat().st_mtime_ns == stamp
+    assert recorder.steps == []
+
+
+def test_best_last_and_every_tenth_epoch_are_kept(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(changed(tiny_config, num_epochs=5, checkpoint_every=2), tiny_data, tmp_path)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["best.pt", "epoch_0002.pt", "epoch_0004.pt", "last.pt"]
+
+
+def test_patience_stops_a_run_that_no_longer_improves(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    # A rate this small changes nothing that rounding to 8 bit would show.
+    config = changed(tiny_config, num_epochs=9, patience=2, learning_rate=1e-12)
+    summary = train(config, tiny_data, tmp_path)
+    assert summary.stopped_early
+    assert summary.epochs == 3
+
+
+def test_a_run_of_another_configuration_is_not_continued(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(changed(tiny_config, num_epochs=1), tiny_data, tmp_path)
+    with pytest.raises(CheckpointError, match="num_epochs was 1, is now 2"):
+        train(tiny_config, tiny_data, tmp_path)
+
+
+def test_a_run_on_other_data_is_not_continued(
+    tiny_data: Path, tiny_root: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    import shutil
+
+    from deblur.data.prepare import prepare
+
+    train(tiny_config, tiny_data, tmp_path / "run")
+    shutil.copytree(tiny_root, tmp_path / "other")
+    shutil.rmtree(tmp_path / "other" / "train" / "masonry-train")
+    prepare(tmp_path / "other", tmp_path / "other-prepared")
+    with pytest.raises(CheckpointError, match="holds a run on other data"):
+        train(tiny_config, tmp_path / "other-prepared", tmp_path / "run")
+
+
+def test_a_diverged_loss_ends_the_run_with_advice(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(DeblurError, match="lower learning_rate"):
+        train(changed(tiny_config, learning_rate=1e30), tiny_data, tmp_path)
+
+
+def test_mixed_precision_trains_on_the_cpu(
+    tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    fp32 = train(tiny_config, tiny_data, tmp_path / "fp32")
+    bf16 = train(changed(tiny_config, precision="bf16"), tiny_data, tmp_path / "bf16")
+    assert weights(bf16.last)["final.weight"].dtype == torch.float32
+    assert bf16.psnr == pytest.approx(fp32.psnr, abs=0.3)
+
+
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        choose_numerics("fp16", "cpu")
