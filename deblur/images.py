@@ -158,7 +158,7 @@ def read_size(path: Path) -> tuple[int, int]:
                 return height, width
             sideways = opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             return (width, height) if sideways else (height, width)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(
             f"{path} cannot be opened ({error}): expected a complete file of {_accepted()}"
         ) from None

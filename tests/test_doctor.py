@@ -1,5 +1,6 @@
 """What the doctor says of hand-made machines, and of this one."""
 
+import importlib
 import socket
 import subprocess
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import ModuleType
 
 import onnxruntime
 import pytest
@@ -22,7 +24,7 @@ GPU_TORCH = replace(
     CPU_TORCH, torch="2.11.0", cuda_build="13.0", cuda_available=True,
     gpu="NVIDIA GeForce RTX 4070", driver="581.15",
 )  # fmt: skip
-WITH_GPU = {"gpu": "NVIDIA GeForce RTX 4070", "driver": "581.15"}
+CPU_TORCH_BESIDE_GPU = replace(CPU_TORCH, gpu=GPU_TORCH.gpu, driver=GPU_TORCH.driver)
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -38,7 +40,7 @@ def lines(text: str) -> list[str]:
 
 
 def test_cpu_torch_beside_a_gpu_is_mended_from_pytorchs_index_on_windows() -> None:
-    check = named(check_torch(replace(CPU_TORCH, **WITH_GPU), "Windows"), "torch")
+    check = named(check_torch(CPU_TORCH_BESIDE_GPU, "Windows"), "torch")
     assert check.verdict == "fault"
     assert check.found == "2.11.0+cpu (CPU only) on a machine with NVIDIA GeForce RTX 4070"
     assert lines(check.mend) == [
@@ -51,7 +53,7 @@ def test_cpu_torch_beside_a_gpu_is_mended_from_pytorchs_index_on_windows() -> No
 
 
 def test_cpu_torch_beside_a_gpu_is_mended_with_the_pinned_versions_on_linux() -> None:
-    check = named(check_torch(replace(CPU_TORCH, **WITH_GPU), "Linux"), "torch")
+    check = named(check_torch(CPU_TORCH_BESIDE_GPU, "Linux"), "torch")
     assert check.verdict == "fault"
     assert "pip uninstall -y torch torchvision" in lines(check.mend)
     assert "pip install -c constraints.txt torch torchvision" in lines(check.mend)
@@ -137,10 +139,14 @@ def test_torchvision_of_another_build_is_a_fault(system: str, command: str) -> N
 def test_a_torchvision_that_cannot_be_imported_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(name: str) -> None:
-        raise RuntimeError("operator torchvision::nms does not exist\nand a long trace")
+    load = importlib.import_module
 
-    monkeypatch.setattr("deblur.doctor.importlib.import_module", broken)
+    def broken(name: str, package: str | None = None) -> ModuleType:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist\nand a long trace")
+        return load(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
     assert doctor.torch_facts().torchvision_error == "operator torchvision::nms does not exist"
 
 
@@ -289,6 +295,7 @@ def health_server(answer: bytes) -> Iterator[tuple[str, list[str]]]:
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "fault", "503"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "fault", "SSH-2.0"),
     ],
+    ids=["well", "busy", "another program"],
 )
 def test_a_store_is_asked_for_its_health(
     monkeypatch: pytest.MonkeyPatch, answer: bytes, verdict: str, told: str
@@ -329,7 +336,7 @@ def test_show_returns_the_faults_and_prints_the_mending_commands(
     printed = capsys.readouterr().out
     assert f"  {long}" in printed.splitlines()  # in one line, so that it can be copied
     assert "look at [nvidia-smi]" in printed
-    assert "2.11.0 [cpu]" in printed
+    assert printed.count("2.11.0 [cpu]") == 2  # in the table and above its commands
     assert "3.11.9" in printed
     assert printed.rstrip().endswith("2 faults")
 

@@ -33,7 +33,7 @@ def test_the_documents_literal_network_is_not() -> None:
 
 def test_the_output_is_not_squashed_into_the_range() -> None:
     model = DeblurUNet(base_ch=8)
-    torch.nn.init.constant_(model.final.bias, 5.0)
+    model.final.bias = torch.nn.Parameter(torch.full((3,), 5.0))
     assert model(torch.zeros(1, 3, 32, 32)).min() == 5.0
 
 

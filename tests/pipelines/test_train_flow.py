@@ -89,15 +89,17 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     assert done.returncode == 0, done.stderr
 
     version = platform.mlflow.get_model_version_by_alias(MODEL_NAME, CANDIDATE)
-    run = platform.mlflow.get_run(version.run_id)
+    run_id = version.run_id
+    assert run_id is not None
+    run = platform.mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
     expected = {"batch_size": "4", "learning_rate": "0.001", "num_epochs": "2", "patience": "0"}
     assert expected.items() <= run.data.params.items()
     for metric in ("train_loss", "val_loss", "psnr", "ssim"):
-        history = platform.mlflow.get_metric_history(version.run_id, metric)
+        history = platform.mlflow.get_metric_history(run_id, metric)
         assert [point.step for point in history] == [1, 2], metric
     assert {"data.digest", "config.digest", "env.torch", "env.python"} <= run.data.tags.keys()
-    pictures = [a.path for a in platform.mlflow.list_artifacts(version.run_id, "validation")]
+    pictures = [a.path for a in platform.mlflow.list_artifacts(run_id, "validation")]
     assert pictures == ["validation/000001.jpg", "validation/000002.jpg"]
 
     # What was written down as the model's figure is what the served file delivers.

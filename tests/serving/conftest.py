@@ -28,7 +28,7 @@ def client(engine: Engine) -> Iterator[TestClient]:
 
 def encoded(pixels: np.ndarray, format: str = "PNG", **options: object) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format, **options)  # type: ignore[arg-type]
+    Image.fromarray(pixels).save(out, format, **options)
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Recorder:
         self.steps: list[tuple[int | None, dict[str, float]]] = []
         self.pictures: list[tuple[str, int | None]] = []
 
-    def metrics(self, values: dict[str, float], step: int | None = None) -> None:
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         self.steps.append((step, dict(values)))
 
     def picture(self, image: object, name: str, step: int | None = None) -> None:
@@ -83,7 +84,7 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     straight = train(config, tiny_data, tmp_path / "straight")
 
     class Kill(Recorder):
-        def metrics(self, values: dict[str, float], step: int | None = None) -> None:
+        def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
             if step == 2:
                 raise RuntimeError("killed")
 
