@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deblur.cpus import usable_cpus
 from deblur.device import choose_numerics
 from deblur.export import export_checkpoint
 from deblur.models import DeblurUNet
 from deblur.models.inference import tiled_predictor
-from deblur.serving.cpus import usable_cpus
 from deblur.serving.engine import Engine
 from deblur.training.checkpoint import Checkpoint
 from deblur.training.config import make_config

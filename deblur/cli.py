@@ -47,6 +47,9 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
 def main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
+    from deblur.cpus import sleep_when_idle
+
+    sleep_when_idle()
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )

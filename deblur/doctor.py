@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
-from deblur.serving.cpus import usable_cpus
+from deblur.cpus import usable_cpus
 
 Verdict = Literal["ok", "note", "fault"]
 
@@ -33,13 +33,17 @@ class Check:
 
 @dataclass(frozen=True)
 class TorchFacts:
-    """What was found out about torch and the GPU; versions are ``None`` where not installed."""
+    """What was found out about torch and the GPU; versions are ``None`` where not installed.
+
+    An ``…_error`` is the first line of what importing it raised.
+    """
 
     torch: str | None
     cuda_build: str | None
     cuda_available: bool
     torchvision: str | None
     torchvision_error: str | None
+    torch_error: str | None = field(default=None, kw_only=True)
     gpu: str | None
     driver: str | None
 
@@ -74,7 +78,7 @@ def show(checks: list[Check]) -> int:
             # Commands are printed plain, so that they can be copied.
             console.print(check.mend, markup=False, highlight=False, soft_wrap=True)
     faults = sum(check.verdict == "fault" for check in checks)
-    console.print(f"\n{faults} faults" if faults else "\nno faults")
+    console.print(f"\n{faults or 'no'} fault{'' if faults == 1 else 's'}")
     return faults
 
 
@@ -96,6 +100,10 @@ def check_torch(facts: TorchFacts, system: str) -> list[Check]:
     if facts.torch is None:
         mend = "Needed for training only, not for serving:\n  " + _pip(system, "-e '.[train]'")
         return [Check("torch", "note", "not installed", mend), Check("GPU", "ok", gpu)]
+
+    if facts.torch_error:
+        found = f"{facts.torch} cannot be imported: {facts.torch_error}"
+        return [Check("torch", "fault", found, _cuda_torch(system)), Check("GPU", "ok", gpu)]
 
     checks = []
     build = f"CUDA {facts.cuda_build}" if facts.cuda_build else "CPU only"
@@ -136,28 +144,35 @@ def torch_facts() -> TorchFacts:
     gpu, driver = _nvidia_smi()
     if util.find_spec("torch") is None:
         return TorchFacts(None, None, False, None, None, gpu, driver)
+    error = _import_error("torch")
+    if error:
+        version = metadata.version("torch")
+        return TorchFacts(version, None, False, None, None, gpu, driver, torch_error=error)
     import torch
 
     vision, vision_error = None, None
     if util.find_spec("torchvision") is not None:
         vision = metadata.version("torchvision")
-        try:
-            importlib.import_module("torchvision")
-        except (
-            Exception
-        ) as error:  # a wrong pairing fails with RuntimeError, ImportError or OSError
-            vision_error = str(error).splitlines()[0]
+        vision_error = _import_error("torchvision")
     return TorchFacts(
         torch.__version__, torch.version.cuda, torch.cuda.is_available(), vision, vision_error,
         gpu, driver,
     )  # fmt: skip
 
 
+def _import_error(module: str) -> str | None:
+    """The first line of what importing ``module`` raises: missing libraries, wrong pairings."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # RuntimeError, ImportError or OSError, by build and system
+        return (str(error) or type(error).__name__).splitlines()[0]
+    return None
+
+
 def check_onnxruntime() -> Check:
     if util.find_spec("onnxruntime") is None:
-        return Check(
-            "onnxruntime", "fault", "not installed", "  " + _pip(platform.system(), "-e '.[serve]'")
-        )
+        mend = "  " + _pip(platform.system(), "onnxruntime")
+        return Check("onnxruntime", "fault", "not installed", mend)
     import onnxruntime
 
     providers = onnxruntime.get_available_providers()
@@ -202,11 +217,14 @@ def _check_store(name: str, address: str, path: str, mend: str) -> Check:
     if not address.startswith(("http://", "https://")):
         return Check(name, "ok", address or "none set: every flow starts a private one")
     import http.client
+    import urllib.error
     import urllib.request
 
     try:
         with urllib.request.urlopen(address.rstrip("/") + path, timeout=5):
             return Check(name, "ok", f"{address} answers")
+    except urllib.error.HTTPError as error:
+        return Check(name, "fault", f"{address} answers with {error.code} {error.reason}", mend)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return Check(name, "fault", f"{address} does not answer ({error})", mend)
 

@@ -3,7 +3,7 @@
 Reading: the limits on bytes and pixels are checked from the header, before decoding. The EXIF
 orientation is applied. Everything becomes RGB, 8 bit; an alpha channel is set aside and put back,
 grey comes back as grey, palette and CMYK become RGB, 16 bit is reduced to 8. Only the formats
-below are opened, and only pictures of one frame.
+below are opened, and only pictures of one frame (of a phone's MPO, the first).
 """
 
 import io
@@ -127,7 +127,8 @@ def read_picture(source: bytes | Path, limits: Limits = Limits()) -> Picture:
             )
         try:
             frames = getattr(opened, "n_frames", 1)
-            if frames > 1:
+            # Phones append a preview to their JPEGs and call it MPO; the first frame is the photo.
+            if frames > 1 and opened.format != "MPO":
                 raise PictureError(f"{name} has {frames} frames or pages: send them one by one")
             opened.load()
             return _upright(opened)
@@ -239,7 +240,7 @@ def _accepted() -> str:
 
 
 def _upright(opened: Image.Image) -> Picture:
-    format, icc = opened.format or "PNG", opened.info.get("icc_profile")
+    format, icc = opened.format or "", opened.info.get("icc_profile")
     exif = opened.getexif()
     image = ImageOps.exif_transpose(opened)
     for tag in (_ORIENTATION, *_STORAGE_TAGS):
@@ -248,9 +249,9 @@ def _upright(opened: Image.Image) -> Picture:
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode.startswith("I"):
-        # 16-bit grey: the high byte, as Pillow's own conversion would clip instead of scale.
+        # Scaled and rounded; Pillow's own conversion of 16-bit grey would clip.
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray((values // 257).astype(np.uint8))
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -261,7 +262,7 @@ def _upright(opened: Image.Image) -> Picture:
         rgb=np.array(image.convert("RGB")),
         alpha=alpha,
         grey=grey,
-        format=format if format in FORMATS else "PNG",
+        format=format if format in FORMATS else "JPEG",  # what remains is MPO
         icc=icc if keeps_profile else None,
         exif=exif.tobytes() if len(exif) else None,
     )

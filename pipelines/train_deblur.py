@@ -14,6 +14,7 @@ import components.register
 import components.train
 import components.validate
 from components.register import Registration
+from deblur.cpus import sleep_when_idle
 from deblur.progress import for_terminal
 from deblur.training.config import make_config
 
@@ -81,6 +82,7 @@ def train_deblur(
     Relative paths are below the folder that the flow runs in. A flow run that is retried, or
     another one with the same ``run_name``, goes on from the last checkpoint.
     """
+    sleep_when_idle()
     config = make_config(recipe, overrides)
     out = Path(runs_dir) / (run_name or str(flow_run.name))
     prepared_dir = str(Path(runs_dir) / "prepared" / f"{Path(data_root).name}-{config.subset}")

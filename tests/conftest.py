@@ -24,7 +24,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven pairs of about 100x140 pixels in the layout of GOPRO_Large. Not to be changed."""
+    """Six pairs of about 100x140 pixels in the layout of GOPRO_Large. Not to be changed."""
     root = tmp_path_factory.mktemp("tiny") / "pairs"
     for number, (split, draws) in enumerate(SCENES.items()):
         for scene, draw in enumerate(draws):

@@ -358,3 +358,11 @@ def test_this_machine_is_examined_without_a_fault_in_what_the_tests_need(
     needed = [c for c in checks if c.name in ("Python", "torch", "torchvision", "onnxruntime")]
     assert [check for check in needed if check.verdict == "fault"] == []
     assert named(checks, "onnxruntime").found.startswith(onnxruntime.__version__)
+
+
+def test_a_torch_that_cannot_be_imported_is_a_fault_with_the_way_to_mend_it() -> None:
+    broken = replace(CPU_TORCH, torch_error="DLL load failed while importing _C")
+    check = named(doctor.check_torch(broken, "Windows"), "torch")
+    assert check.verdict == "fault"
+    assert check.found == "2.11.0+cpu cannot be imported: DLL load failed while importing _C"
+    assert "pip uninstall -y torch torchvision" in lines(check.mend)

@@ -98,6 +98,22 @@ class PreparedPairs:
         # A memory map would travel to a worker as a copy of the whole file.
         return {**self.__dict__, "_map": None}
 
+    def _open(self) -> np.ndarray:
+        last = self.entries[-1]
+        expected = last.offset + 2 * last.height * last.width * 3
+        try:
+            opened = np.load(self.file, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.file} cannot be read ({error}): prepare the data again"
+            ) from None
+        if opened.shape != (expected,) or opened.dtype != np.uint8:
+            raise DataError(
+                f"{self.file} is {opened.dtype} {opened.shape}, its manifest says uint8 "
+                f"({expected},): delete its folder and prepare the data again"
+            )
+        return opened
+
     def size(self, index: int) -> tuple[int, int]:
         return self.entries[index].height, self.entries[index].width
 
@@ -105,7 +121,7 @@ class PreparedPairs:
         self, index: int, box: tuple[slice, slice] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         if self._map is None:
-            self._map = np.load(self.file, mmap_mode="r")
+            self._map = self._open()
         entry = self.entries[index]
         pixels = entry.height * entry.width * 3
         pair = self._map[entry.offset : entry.offset + 2 * pixels]

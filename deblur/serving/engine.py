@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 
 from deblur.contract import INPUT, OUTPUT, ModelContract
+from deblur.cpus import usable_cpus
 from deblur.digests import file_sha256
 from deblur.errors import ModelFileError
 from deblur.images import Picture, to_float, to_uint8
-from deblur.serving.cpus import usable_cpus
 from deblur.tiling import apply_tiled
 
 

@@ -282,3 +282,17 @@ def test_an_unprepared_split_or_its_folder_is_opened_alike(tiny_root: Path) -> N
     assert isinstance(by_split, FolderPairs)
     assert by_split.names == by_folder.names == ["000001.png"]
     np.testing.assert_array_equal(by_split.read(0)[0], by_folder.read(0)[0])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_map_that_does_not_fit_its_manifest_is_refused(
+    tiny_root: Path, tmp_path: Path, damage: str
+) -> None:
+    prepare(tiny_root, tmp_path / "out")
+    file = tmp_path / "out" / "test.npy"
+    if damage == "missing":
+        file.unlink()
+    else:
+        np.save(file, np.load(file)[:-1])
+    with pytest.raises(DataError, match=r"test\.npy .*prepare the data again"):
+        open_pairs(tmp_path / "out", "test").read(0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deblur.serving import cpus
+from deblur import cpus
 
 
 @pytest.fixture

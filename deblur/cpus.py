@@ -1,4 +1,4 @@
-"""How many threads this process may keep busy.
+"""How many threads this process may keep busy, and what they do when they wait.
 
 onnxruntime asks the host; in a container that is wrong, as the affinity mask or the cgroup's CPU
 quota may allow far less, and too many threads throttle each other.
@@ -10,6 +10,16 @@ from pathlib import Path
 
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+
+
+def sleep_when_idle() -> None:
+    """Let OpenMP threads that wait for each other sleep instead of spin. Call before torch loads.
+
+    With one busy neighbour on two cores a training step took ten times as long while they spun, as
+    they burned the time that the late thread needed; without one it is no slower (docs/log.md).
+    """
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):  # GNU's and Intel's runtime
+        os.environ.setdefault(name, "0")
 
 
 def usable_cpus() -> int:
