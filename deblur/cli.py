@@ -37,7 +37,7 @@ def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
 
     return run
@@ -88,7 +88,7 @@ def train(
         typer.Option("--set", help="A setting, as --set batch_size=4. Repeatable."),
     ] = None,
 ) -> None:
-    """Validate, prepare and train. Tracked by MLflow; resumes by itself."""
+    """Validate, prepare and train. Tracked by MLflow. Started again, it goes on where it was."""
     import components.prepare
     import components.train
     import components.validate

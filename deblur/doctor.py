@@ -136,6 +136,8 @@ def check_torch(facts: TorchFacts, system: str) -> list[Check]:
                 + _cuda_torch(system),
             )
         )  # fmt: skip
+    elif facts.torchvision:
+        checks.append(Check("torchvision", "ok", facts.torchvision))
     return checks
 
 

@@ -45,10 +45,10 @@ class SampleConfig:
     seed: int = 0
     averaging: Averaging = "blur"
     frames: int = 8
-    shortest: float = 4.0
-    longest: float = 15.0
+    shortest: float = 5.0
+    longest: float = 13.0
     roll: float = 0.25
-    noise: float = 1.0
+    noise: float = 0.7
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine", "warmup_steps": 1000, "ema_decay": 0.999, "clip_norm": 1.0,
         "patience": 0, "validate_every": 2, "workers": 8,
     },
-    # Minutes on two CPU cores: a quarter of the parameters, small crops, a high rate.
+    # Minutes on two CPU cores: a network of 0.5 million parameters, small crops, a high rate.
+    # At this width fp32 is faster on a CPU than bf16, and it runs alike everywhere.
     "demo": {
-        "base_ch": 16, "patch_size": 128, "batch_size": 8, "num_epochs": 20, "crops_per_image": 6,
-        "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 50, "clip_norm": 1.0,
-        "patience": 0, "validate_every": 2,
+        "base_ch": 8, "patch_size": 128, "batch_size": 4, "num_epochs": 20, "crops_per_image": 10,
+        "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50, "clip_norm": 1.0,
+        "patience": 0, "validate_every": 4, "precision": "fp32",
     },
 }  # fmt: skip
 
