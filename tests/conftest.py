@@ -80,3 +80,9 @@ def photograph() -> np.ndarray:
     """A detailed picture of odd size: ``[203, 301, 3]`` uint8."""
     drawn = masonry(generator(7, Stream.SCENE, 0)).resize((301, 203))
     return np.asarray(drawn)
+
+
+@pytest.fixture
+def detail(photograph: np.ndarray) -> np.ndarray:
+    """``[40, 56, 3]`` uint8."""
+    return np.ascontiguousarray(photograph[80:120, 100:156])
