@@ -3,7 +3,8 @@ quick and loads neither torch nor MLflow.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -217,9 +218,13 @@ def serve(
 ) -> None:
     """Serve a model over HTTP on the CPU."""
     from deblur.images import Limits
-    from deblur.serving.server import run_server
+    from deblur.serving.engine import Engine
+    from deblur.serving.server import listen, run_server
 
-    run_server(_local_model(model), host, port, threads, Limits(max_megabytes, max_megapixels))
+    with listen(host, port) as listener:
+        with _local_model(model) as path:
+            engine = Engine(path, threads)
+        run_server(engine, listener, Limits(max_megabytes, max_megapixels))
 
 
 @app.command()
@@ -257,27 +262,32 @@ def _predictor(model: str) -> Any:
         return tiled_predictor(network, numerics, config.tile, config.overlap)
     from deblur.serving.engine import Engine
 
-    return Engine(_local_model(model)).predict
+    with _local_model(model) as path:
+        return Engine(path).predict
 
 
-def _local_model(model: str) -> Path:
-    """The file itself; a ``models:/`` address is fetched by a process of its own.
+@contextmanager
+def _local_model(model: str) -> Iterator[Path]:
+    """The file itself, or a registered model as a file for as long as the block lasts.
 
-    MLflow would stay in this process's memory for as long as it serves.
+    A ``models:/`` address is fetched by a process of its own: MLflow would stay in this process's
+    memory for as long as it serves.
     """
     if not model.startswith("models:/"):
-        return Path(model)
+        yield Path(model)
+        return
     import subprocess
     import sys
     import tempfile
 
-    out = Path(tempfile.mkdtemp(prefix="deblur-model-")) / "model.onnx"
-    done = subprocess.run(
-        [sys.executable, "-m", "deblur", "fetch", model, str(out)], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise DeblurError(done.stderr.strip().removeprefix("error: ").splitlines()[-1])
-    return out
+    with tempfile.TemporaryDirectory(prefix="deblur-") as folder:
+        out = Path(folder) / "model.onnx"
+        command = [sys.executable, "-m", "deblur", "fetch", model, str(out)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.rpartition("error: ")[2].strip()
+            raise DeblurError(said or f"fetching {model} ended with {done.returncode}")
+        yield out
 
 
 def _subset(name: str) -> Any:

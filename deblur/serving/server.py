@@ -1,8 +1,8 @@
-"""Running the application: the port is taken before the model is loaded."""
+"""Running the application on a port that is taken before the model is loaded."""
 
 import logging
+import os
 import socket
-from pathlib import Path
 
 import uvicorn
 
@@ -14,22 +14,14 @@ from deblur.serving.engine import Engine
 log = logging.getLogger(__name__)
 
 
-def run_server(
-    model: Path, host: str, port: int, threads: int | None = None, limits: Limits = Limits()
-) -> None:
-    """Serve until stopped by a signal; running requests are finished first.
-
-    Raises:
-        SetupError: the port is taken or the address is not this machine's.
-        ModelFileError: the model cannot be served.
-    """
-    listener = listen(host, port)
-    with listener:
-        app = create_app(Engine(model, threads), limits)
-        address, bound = listener.getsockname()[:2]
-        log.info("listening on http://%s:%d with %s", address, bound, model)
-        config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=10)
-        uvicorn.Server(config).run(sockets=[listener])
+def run_server(engine: Engine, listener: socket.socket, limits: Limits = Limits()) -> None:
+    """Serve ``engine`` on ``listener`` until stopped by a signal; running requests end first."""
+    host, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d with model %s", host, port, engine.sha256[:12])
+    config = uvicorn.Config(
+        create_app(engine, limits), log_level="info", timeout_graceful_shutdown=10
+    )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -40,7 +32,8 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # on Windows this would take a port that is in use
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         listener.listen(128)
