@@ -148,18 +148,18 @@ def evaluate(
 @readable_errors
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, as runs/mine/best.pt.")],
-    data: Annotated[Path, typer.Argument(help="Prepared data; its test split is measured.")],
+    data: Annotated[Path, typer.Argument(help="Data set; its test split is measured.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")] = Path("model.onnx"),
 ) -> None:
     """Write one ONNX file with its serving contract, checked against torch."""
-    from deblur.data.pairs import open_pairs, read_manifest
+    from deblur.data.pairs import data_kind, open_pairs
     from deblur.evaluation import evaluate as evaluate_pairs
     from deblur.export import export_checkpoint
     from deblur.progress import for_terminal
     from deblur.training.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
-    kind = read_manifest(data)["kind"]
+    kind = data_kind(data)
     pairs = open_pairs(data, "test", loaded.train_config().subset)
     scores = evaluate_pairs(_predictor(str(checkpoint)), pairs, for_terminal())
     exported = export_checkpoint(loaded, out, scores.metrics("test"), kind)

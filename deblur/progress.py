@@ -57,7 +57,7 @@ class LogProgress:
                 left = (total - done) / rate if rate > 0 else 0.0
                 log.info(
                     "%s: %d of %d %s, %.1f a second, %s left%s",
-                    name, done, total, unit, rate, _clock_time(left), f", {note}" if note else "",
+                    name, done, total, unit, rate, clock_time(left), f", {note}" if note else "",
                 )  # fmt: skip
 
         yield advance
@@ -103,7 +103,8 @@ class BarProgress:
             yield advance
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """``1:05`` or ``2:00:07``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

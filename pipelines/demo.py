@@ -120,6 +120,8 @@ def _start_mlflow(services: Services) -> Service:
         "mlflow", "server", "--backend-store-uri", store, "--host", HOST, "--port", str(port),
         "--workers", "1",
     ]  # fmt: skip
+    # Its workers for background jobs take 2 GB and do nothing here.
+    services.env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     return services.start("mlflow", command, port, "/health")
 
 

@@ -19,6 +19,8 @@ from deblur.errors import DataError
 from deblur.images import read_rgb, read_size
 
 MANIFEST = "manifest.json"
+#: Beside the splits of a simulated data set: how it was made.
+DESCRIPTION = "dataset.json"
 FORMAT = 1
 _AGAIN = "delete it and prepare the data again"
 
@@ -157,6 +159,17 @@ def available_splits(data: Path) -> list[str]:
     if (data / MANIFEST).is_file():
         return list(read_manifest(data)["splits"])
     return existing_splits(data)
+
+
+def data_kind(data: Path) -> str:
+    """``simulated`` or ``recorded``. A simulated data set says so; anything else is recorded."""
+    if (data / MANIFEST).is_file():
+        return str(read_manifest(data)["kind"])
+    try:
+        described = json.loads((data / DESCRIPTION).read_text(encoding="utf-8"))
+        return str(described["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "recorded"
 
 
 def read_manifest(folder: Path) -> dict:

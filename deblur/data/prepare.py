@@ -9,7 +9,7 @@ import numpy as np
 from deblur.atomic import whole_file
 from deblur.data.blur import Averaging
 from deblur.data.layout import existing_splits, find_pairs
-from deblur.data.pairs import FORMAT, MANIFEST, FolderPairs, PairEntry, read_manifest
+from deblur.data.pairs import FORMAT, MANIFEST, FolderPairs, PairEntry, data_kind, read_manifest
 from deblur.digests import file_sha256, json_sha256
 from deblur.progress import SILENT, Progress
 
@@ -38,7 +38,7 @@ def prepare(root: Path, out: Path, subset: Averaging = "blur", progress: Progres
                 offset += 2 * height * width * 3
                 advance(1, "reading digests")
             entries[split] = listed
-    content = {"format": FORMAT, "subset": subset, "kind": _kind(root), "splits": entries}
+    content = {"format": FORMAT, "subset": subset, "kind": data_kind(root), "splits": entries}
     digest = json_sha256(content)
     if (out / MANIFEST).is_file():
         manifest = read_manifest(out)
@@ -68,11 +68,3 @@ def _write_map(file: Path, pairs: FolderPairs, progress: Progress, split: str) -
                 advance(1)
         pixels.flush()
         del pixels  # Windows does not rename a file that is mapped
-
-
-def _kind(root: Path) -> str:
-    """A simulated data set says so in its description; anything else counts as recorded."""
-    try:
-        return str(json.loads((root / "dataset.json").read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "recorded"

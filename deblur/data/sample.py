@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from deblur.data.blur import Averaging, motion_blur, random_camera_path
+from deblur.data.pairs import DESCRIPTION
 from deblur.data.randomness import Stream, generator
 from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS, Drawing, Photograph
 from deblur.errors import DataError
@@ -24,7 +25,6 @@ from deblur.progress import SILENT, Progress
 
 #: Raised whenever the same seed gives other pixels than before.
 SAMPLE_VERSION = 1
-DESCRIPTION = "dataset.json"
 
 Scene = Photograph | Drawing
 

@@ -15,7 +15,7 @@ from deblur.data.dataset import DeblurDataset, EpochBatches
 from deblur.data.pairs import Pairs, available_splits, open_pairs, read_manifest
 from deblur.device import choose_numerics
 from deblur.errors import DeblurError
-from deblur.progress import SILENT, Progress
+from deblur.progress import SILENT, Progress, clock_time
 from deblur.tracking import NO_TRACKING, Tracker
 from deblur.training.checkpoint import BEST, LAST
 from deblur.training.config import TrainConfig
@@ -96,6 +96,7 @@ def train(
         config.num_epochs,
     )  # fmt: skip
 
+    first_step, first_time = run.step, time.monotonic()
     while run.epoch < config.num_epochs and not run.out_of_patience():
         name = f"epoch {run.epoch + 1}/{config.num_epochs}"
         started = time.monotonic()
@@ -104,14 +105,17 @@ def train(
             for _ in range(batches.per_epoch):
                 blurred, sharp = next(stream)
                 losses.append(run.train_step(blurred, sharp, total_steps))
-                # Reading the loss waits for the device, so it is shown now and then only.
-                shown = run.step % 20 == 1
-                advance(1, f"loss {losses[-1].item():.4f}" if shown else "")
+                note = ""
+                if run.step % 20 == 1:  # reading the loss waits for the device
+                    rate = (run.step - first_step) / (time.monotonic() - first_time)
+                    left = clock_time((total_steps - run.step) / rate)
+                    note = f"loss {losses[-1].item():.4f}, {left} to the last epoch's end"
+                advance(1, note)
         train_loss = float(torch.stack(losses).mean())
         if not math.isfinite(train_loss):
             raise DeblurError(
                 f"the loss became {train_loss} in epoch {run.epoch + 1}: lower learning_rate, set "
-                f"clip_norm=1, or precision=fp32; the run continues from {out / LAST}"
+                "clip_norm=1 or precision=fp32, and train in a new folder"
             )
         run.epoch += 1
         metrics = {
