@@ -1,7 +1,8 @@
-"""SHA-256 digests that name data, configurations and models."""
+"""Names of data, configurations, models and code: SHA-256 digests and the git revision."""
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,3 +16,16 @@ def file_sha256(path: Path) -> str:
 def json_sha256(value: Any) -> str:
     """Digest of plain values, the same whatever the order of the keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def code_revision() -> str:
+    """The git revision of this code, with ``-dirty`` where files differ, or ``unknown``."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()

@@ -1,7 +1,6 @@
 """From torch to one ONNX file for any picture size, with its contract and a parity check."""
 
 import logging
-import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from torch import nn
 
 from deblur.atomic import whole_file
 from deblur.contract import INPUT, OUTPUT, ModelContract
-from deblur.digests import file_sha256
+from deblur.digests import code_revision, file_sha256
 from deblur.errors import ModelFileError
 from deblur.training.checkpoint import Checkpoint
 
@@ -87,19 +86,6 @@ def measure_parity(model: nn.Module, path: Path) -> dict[str, float]:
         theirs = session.run([OUTPUT], {INPUT: picture})[0]
         parity[f"{height}x{width}"] = float(np.abs(ours - theirs).max())
     return parity
-
-
-def code_revision() -> str:
-    """The git revision of this code, with ``-dirty`` where files differ, or ``unknown``."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        described = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return described.stdout.strip()
 
 
 def _to_onnx(model: nn.Module, contract: ModelContract) -> onnx.ModelProto:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from deblur.atomic import whole_file
-from deblur.digests import file_sha256
+from deblur.digests import code_revision, file_sha256
 from deblur.errors import ModelFileError, SetupError
 
 EXPERIMENT = "deblur"
@@ -123,7 +123,7 @@ def run_exists(run_id: str) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Versions and platform, as tags of a run."""
+    """Code revision, versions and platform, as tags of a run."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -133,6 +133,7 @@ def environment() -> dict[str, str]:
     return {
         "env.python": sys.version.split()[0],
         "env.platform": platform.platform(),
+        "code.revision": code_revision(),
         **versions,
     }
 

@@ -139,15 +139,20 @@ def open_pairs(data: Path, split: str, subset: Averaging = "blur") -> Pairs:
     Args:
         data: a prepared folder, a data set in the layout of GOPRO_Large, or one split of it.
         split: ``train``, ``val`` or ``test``.
-        subset: which blurred folder; a prepared folder has the one it was made from.
+        subset: which blurred folder; a prepared folder must have been made from this one.
 
     Raises:
-        DataError: there is no such data or split.
+        DataError: there is no such data or split, or it was prepared from the other subset.
     """
     if (data / MANIFEST).is_file():
         manifest = read_manifest(data)
         if split not in manifest["splits"]:
             raise DataError(f"{data} has no split '{split}', only {', '.join(manifest['splits'])}")
+        if manifest["subset"] != subset:
+            raise DataError(
+                f"{data} was prepared from '{manifest['subset']}', but '{subset}' is asked for: "
+                f"ask for {manifest['subset']}, or prepare '{subset}' into another folder"
+            )
         entries = [PairEntry(**entry) for entry in manifest["splits"][split]]
         return PreparedPairs(data, split, entries)
     folder = data / split

@@ -296,3 +296,8 @@ def test_a_map_that_does_not_fit_its_manifest_is_refused(
         np.save(file, np.load(file)[:-1])
     with pytest.raises(DataError, match=r"test\.npy .*prepare the data again"):
         open_pairs(tmp_path / "out", "test").read(0)
+
+
+def test_data_prepared_from_one_subset_is_not_taken_for_the_other(tiny_data: Path) -> None:
+    with pytest.raises(DataError, match="was prepared from 'blur', but 'blur_gamma' is asked for"):
+        open_pairs(tiny_data, "test", "blur_gamma")

@@ -98,7 +98,7 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     for metric in ("train_loss", "val_loss", "psnr", "ssim"):
         history = platform.mlflow.get_metric_history(run_id, metric)
         assert [point.step for point in history] == [1, 2], metric
-    assert {"data.digest", "config.digest", "env.torch", "env.python"} <= run.data.tags.keys()
+    assert {"data.digest", "config.digest", "code.revision", "env.torch"} <= run.data.tags.keys()
     pictures = [a.path for a in platform.mlflow.list_artifacts(run_id, "validation")]
     assert pictures == ["validation/000001.jpg", "validation/000002.jpg"]
 
