@@ -15,17 +15,18 @@ import components.train
 import components.validate
 from components.register import Registration
 from deblur.cpus import sleep_when_idle
+from deblur.data.blur import Averaging
 from deblur.progress import for_terminal
 from deblur.training.config import make_config
 
 
 @task
-def validate(data_root: str, subset: Any, crop: int) -> components.validate.DataReport:
+def validate(data_root: str, subset: Averaging, crop: int) -> components.validate.DataReport:
     return components.validate.validate(data_root, subset, crop, for_terminal())
 
 
 @task
-def prepare(data_root: str, out: str, subset: Any) -> components.prepare.PreparedData:
+def prepare(data_root: str, out: str, subset: Averaging) -> components.prepare.PreparedData:
     return components.prepare.prepare(data_root, out, subset, for_terminal())
 
 

@@ -45,8 +45,8 @@ class SampleConfig:
     seed: int = 0
     averaging: Averaging = "blur"
     frames: int = 8
-    shortest: float = 5.0
-    longest: float = 13.0
+    shortest: float = 6.0
+    longest: float = 10.0
     roll: float = 0.25
     noise: float = 0.7
 
