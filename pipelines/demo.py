@@ -6,14 +6,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from components.register import Registration
 from deblur.data.layout import find_pairs
 from deblur.data.pairs import FolderPairs
 from deblur.data.sample import build_sample
@@ -21,6 +22,7 @@ from deblur.errors import DeblurError
 from deblur.metrics import quality
 from deblur.progress import for_terminal
 from deblur.sheet import SheetRow, before_after_sheet
+from deblur.training.config import make_config, parse_overrides
 from pipelines.services import HOST, Service, Services, free_port
 
 DATA = Path("data/sample")
@@ -34,12 +36,16 @@ def main() -> int:
     parser.add_argument(
         "--keep", action="store_true", help="leave the servers running until Ctrl-C"
     )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="a training setting, as num_epochs=1 for a quick look; repeatable",
+    )  # fmt: skip
     args = parser.parse_args()
     console = Console()
     try:
-        run_demo(console, args.keep)
+        run_demo(console, args.keep, parse_overrides(args.settings))
     except DeblurError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         return 2
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")
@@ -47,8 +53,9 @@ def main() -> int:
     return 0
 
 
-def run_demo(console: Console, keep: bool) -> None:
+def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
     """Run every stage, and say what happens."""
+    config = make_config(RECIPE, overrides)
     started = time.monotonic()
     env = _local_environment()
     os.environ.update(env)
@@ -68,7 +75,9 @@ def run_demo(console: Console, keep: bool) -> None:
         _stage(
             console, 3, "flow train-deblur: validate, prepare, train, evaluate, export, register"
         )
-        registration = _run_flow(f"{prefect.url}/api")
+        # Named by the configuration, so that the same demo goes on and a changed one starts anew.
+        name = f"demo-{config.digest()[:8]}"
+        registration = _run_flow(f"{prefect.url}/api", name, overrides)
         console.print(f"registered {registration.uri}, version {registration.version}")
 
         _stage(console, 4, "CPU server with the registered model")
@@ -131,16 +140,19 @@ def _start_server(services: Services, model: str) -> Service:
     return services.start("deblur", command, port, "/readyz")
 
 
-def _run_flow(api_url: str) -> Any:
+def _run_flow(api_url: str, run_name: str, overrides: dict[str, str]) -> Registration:
     """The flow in this process, so that its progress shows on this terminal."""
     os.environ["PREFECT_API_URL"] = api_url
     # Prefect reads its settings when it is imported.
-    from deblur.training.config import make_config
     from pipelines.train_deblur import train_deblur
 
-    # Named by the configuration, so that the same demo goes on and a changed one starts anew.
-    run_name = f"demo-{make_config(RECIPE).digest()[:8]}"
-    return train_deblur(data_root=str(DATA), recipe=RECIPE, runs_dir=str(RUNS), run_name=run_name)
+    return train_deblur(
+        data_root=str(DATA),
+        recipe=RECIPE,
+        overrides=overrides,
+        runs_dir=str(RUNS),
+        run_name=run_name,
+    )
 
 
 def _deblur_test_pictures(console: Console, server: Service) -> float:

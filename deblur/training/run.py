@@ -91,10 +91,12 @@ class TrainingRun:
         return loss.detach()
 
     def predictor(self) -> Predict:
+        """The network as it would be served: averaged weights if there are any, serving tiles."""
         model = self.model if self.ema is None else self.ema.module
         return tiled_predictor(model.eval(), self.numerics, self.config.tile, self.config.overlap)
 
     def validate(self, pairs: Pairs, progress: Progress) -> Scores:
+        """Score whole pictures."""
         return evaluate(self.predictor(), pairs, progress, self.config.loss_eps, "validation")
 
     def sheet(self, pairs: Pairs) -> Image.Image:
@@ -120,9 +122,11 @@ class TrainingRun:
         return improved
 
     def out_of_patience(self) -> bool:
+        """Whether ``patience`` validations in a row brought no gain; never if it is 0."""
         return 0 < self.config.patience <= self.stale
 
     def save(self, out: Path, improved: bool) -> None:
+        """Write the checkpoints that are due after an epoch."""
         checkpoint = Checkpoint(
             config=self.config.model_dump(mode="json"),
             data_digest=self.data_digest,
@@ -144,6 +148,11 @@ class TrainingRun:
         save_checkpoint(out / LAST, checkpoint)
 
     def resume(self, path: Path) -> None:
+        """Take over the state of ``path`` if it exists.
+
+        Raises:
+            CheckpointError: it is damaged, or of another configuration or data set.
+        """
         if not path.exists():
             return
         kept = load_checkpoint(path)
