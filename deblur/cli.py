@@ -90,26 +90,21 @@ def train(
     ] = None,
 ) -> None:
     """Validate, prepare and train. Tracked by MLflow. Started again, it goes on where it was."""
-    import components.prepare
-    import components.train
-    import components.validate
+    from deblur.data.prepare import prepare
+    from deblur.data.validation import inspect, require_usable
     from deblur.progress import for_terminal
     from deblur.training.config import make_config, parse_overrides
+    from deblur.training.tracked import train_tracked
 
-    overrides = parse_overrides(settings or [])
-    config = make_config(recipe, overrides)
+    config = make_config(recipe, parse_overrides(settings or []))
     progress = for_terminal()
-    components.validate.validate(str(data), config.subset, config.patch_size, progress)
-    prepared = components.prepare.prepare(
-        str(data),
-        str(out.parent / "prepared" / f"{data.name}-{config.subset}"),
-        config.subset,
-        progress,
-    )
-    result = components.train.train(prepared, str(out), recipe, overrides, progress)
+    require_usable(data, inspect(data, config.subset, config.patch_size, progress))
+    prepared = out.parent / "prepared" / f"{data.name}-{config.subset}"
+    manifest = prepare(data, prepared, config.subset, progress)
+    summary, _ = train_tracked(config, recipe, prepared, out, progress)
     typer.echo(
-        f"{result.checkpoint}: {result.psnr:.2f} dB on validation after {result.epochs} epochs, "
-        f"blurred input {result.blurred_psnr:.2f} dB ({prepared.kind} blur)"
+        f"{summary.best}: {summary.psnr:.2f} dB on validation after {summary.epochs} epochs, "
+        f"blurred input {summary.blurred_psnr:.2f} dB ({manifest['kind']} blur)"
     )
 
 

@@ -1,0 +1,55 @@
+"""Training in an MLflow run that belongs to the folder of the training run."""
+
+import json
+from pathlib import Path
+
+from deblur.data.pairs import read_manifest
+from deblur.progress import SILENT, Progress
+from deblur.tracking import environment, run_exists, tracked_run
+from deblur.training.config import TrainConfig
+from deblur.training.loop import TrainSummary, train
+
+RUN_FILE = "mlflow_run.json"
+
+
+def train_tracked(
+    config: TrainConfig, recipe: str, data: Path, out: Path, progress: Progress = SILENT
+) -> tuple[TrainSummary, str]:
+    """Train as ``deblur.training.loop.train`` does, and record it.
+
+    The same call on the same folder goes on from its last checkpoint and in the same MLflow run.
+
+    Args:
+        config: what to train.
+        recipe: what it started from, recorded beside it.
+        data: a prepared data set.
+        out: folder of the run.
+        progress: shows steps, rate and time left.
+
+    Returns:
+        What the training came to, and the id of its MLflow run.
+    """
+    manifest = read_manifest(data)
+    out.mkdir(parents=True, exist_ok=True)
+    with tracked_run(out.name, _known_run(out)) as run:
+        (out / RUN_FILE).write_text(json.dumps({"run_id": run.run_id}), encoding="utf-8")
+        run.params({**config.model_dump(mode="json"), "recipe": recipe})
+        run.tags(
+            {
+                **environment(),
+                "data.digest": manifest["digest"],
+                "data.kind": manifest["kind"],
+                "config.digest": config.digest(),
+            }
+        )
+        summary = train(config, data, out, tracker=run, progress=progress)
+    return summary, run.run_id
+
+
+def _known_run(out: Path) -> str | None:
+    """The MLflow run of an earlier start in this folder, if the current store knows it."""
+    try:
+        run_id = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["run_id"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return run_id if run_exists(run_id) else None
