@@ -32,20 +32,14 @@ def evaluate(
 ) -> EvalResult:
     """Evaluate the best checkpoint on whole pictures, through the serving tiler, in float32."""
     from deblur.data.pairs import open_pairs
-    from deblur.device import choose_numerics
     from deblur.evaluation import evaluate as evaluate_pairs
-    from deblur.models.inference import tiled_predictor
     from deblur.training.checkpoint import load_checkpoint
 
     path = Path(training.checkpoint)
     checkpoint = load_checkpoint(path)
     config = checkpoint.train_config()
-    # The server computes in float32, so this figure does too.
-    numerics = choose_numerics("fp32")
-    model = checkpoint.network().to(numerics.device)
-    predict = tiled_predictor(model, numerics, config.tile, config.overlap)
     pairs = open_pairs(Path(data.path), split, config.subset)
-    scores = evaluate_pairs(predict, pairs, progress, config.loss_eps)
+    scores = evaluate_pairs(checkpoint.predictor(), pairs, progress, config.loss_eps)
 
     scores_path = path.with_name(f"scores_{split}.json")
     table = {"kind": data.kind, "pictures": [asdict(picture) for picture in scores.pictures]}

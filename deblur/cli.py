@@ -156,7 +156,7 @@ def export(
     loaded = load_checkpoint(checkpoint)
     kind = data_kind(data)
     pairs = open_pairs(data, "test", loaded.train_config().subset)
-    scores = evaluate_pairs(_predictor(str(checkpoint)), pairs, for_terminal())
+    scores = evaluate_pairs(loaded.predictor(), pairs, for_terminal())
     exported = export_checkpoint(loaded, out, scores.metrics("test"), kind)
     typer.echo(
         f"{exported.path}: {scores.psnr:.2f} dB on {kind} test pictures (blurred input "
@@ -247,14 +247,9 @@ def doctor() -> None:
 def _predictor(model: str) -> Any:
     """A picture function of a checkpoint, an ONNX file or a registered model."""
     if model.endswith(".pt"):
-        from deblur.device import choose_numerics
-        from deblur.models.inference import tiled_predictor
         from deblur.training.checkpoint import load_checkpoint
 
-        checkpoint = load_checkpoint(Path(model))
-        config, numerics = checkpoint.train_config(), choose_numerics("fp32")
-        network = checkpoint.network().to(numerics.device)
-        return tiled_predictor(network, numerics, config.tile, config.overlap)
+        return load_checkpoint(Path(model)).predictor()
     from deblur.serving.engine import Engine
 
     with _local_model(model) as path:

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from deblur.atomic import whole_file
+from deblur.device import choose_numerics
 from deblur.errors import CheckpointError, ConfigError
+from deblur.evaluation import Predict
 from deblur.models import DeblurUNet
+from deblur.models.inference import tiled_predictor
 from deblur.training.config import TrainConfig, make_config
 
 FORMAT = 1
@@ -63,6 +66,12 @@ class Checkpoint:
         model = DeblurUNet(base_ch=config.base_ch, residual=config.residual)
         load_weights(model, self.ema if self.ema is not None else self.model)
         return model.eval()
+
+    def predictor(self) -> Predict:
+        """The network as the server runs it: float32, the run's serving tiles."""
+        config, numerics = self.train_config(), choose_numerics("fp32")
+        model = self.network().to(numerics.device)
+        return tiled_predictor(model, numerics, config.tile, config.overlap)
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:

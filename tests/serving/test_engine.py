@@ -6,10 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from deblur.device import choose_numerics
 from deblur.errors import ModelFileError
 from deblur.images import Picture, to_float, to_uint8
-from deblur.models.inference import tiled_predictor
 from deblur.serving.engine import Engine
 from deblur.training.checkpoint import load_checkpoint
 
@@ -19,9 +17,7 @@ def test_it_equals_the_evaluation_in_torch(
     engine: Engine, tiny_run: Path, photograph: np.ndarray, size: tuple[int, int]
 ) -> None:
     picture = photograph[: size[0], : size[1]]
-    checkpoint = load_checkpoint(tiny_run / "best.pt")
-    predict = tiled_predictor(checkpoint.network(), choose_numerics("fp32", "cpu"), 64, 16)
-    theirs = predict(to_float(picture))
+    theirs = load_checkpoint(tiny_run / "best.pt").predictor()(to_float(picture))
     ours = engine.predict(to_float(picture))
     assert ours.shape == (1, 3, *size)
     assert np.abs(ours - theirs).max() <= 1e-4

@@ -15,7 +15,6 @@ from deblur.data.pairs import open_pairs
 from deblur.device import choose_numerics
 from deblur.errors import CheckpointError, ConfigError, DeblurError
 from deblur.evaluation import evaluate
-from deblur.models.inference import tiled_predictor
 from deblur.training.checkpoint import load_checkpoint
 from deblur.training.config import TrainConfig, make_config
 from deblur.training.loop import train
@@ -56,10 +55,7 @@ def test_overfitting_a_tiny_set_beats_the_blurred_input(tiny_data: Path, tmp_pat
     )
     recorder = Recorder()
     summary = train(config, tiny_data, tmp_path, tracker=recorder)
-    checkpoint = load_checkpoint(summary.last)
-    predict = tiled_predictor(
-        checkpoint.network(), choose_numerics("fp32", "cpu"), config.tile, config.overlap
-    )
+    predict = load_checkpoint(summary.last).predictor()
     scores = evaluate(predict, open_pairs(tiny_data, "train"))
     identity = evaluate(lambda planes: planes, open_pairs(tiny_data, "train"))
     assert scores.loss < 0.9 * identity.loss
