@@ -99,7 +99,7 @@ def train(
     config = make_config(recipe, parse_overrides(settings or []))
     progress = for_terminal()
     require_usable(data, inspect(data, config.subset, config.patch_size, progress))
-    prepared = out.parent / "prepared" / f"{data.name}-{config.subset}"
+    prepared = out.parent / "prepared" / f"{data.resolve().name}-{config.subset}"
     manifest = prepare(data, prepared, config.subset, progress)
     summary, _ = train_tracked(config, recipe, prepared, out, progress)
     typer.echo(

@@ -86,7 +86,9 @@ def train_deblur(
     sleep_when_idle()
     config = make_config(recipe, overrides)
     out = Path(runs_dir) / (run_name or str(flow_run.name))
-    prepared_dir = str(Path(runs_dir) / "prepared" / f"{Path(data_root).name}-{config.subset}")
+    prepared_dir = str(
+        Path(runs_dir) / "prepared" / f"{Path(data_root).resolve().name}-{config.subset}"
+    )
 
     # Each stage waits for the one before: what a later one is given, the earlier one returned.
     report = validate(data_root, config.subset, config.patch_size)
