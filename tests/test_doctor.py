@@ -99,7 +99,11 @@ def test_a_matching_torch_is_ok_with_and_without_a_gpu(
     facts: TorchFacts, torch: str, gpu: str
 ) -> None:
     checks = check_torch(facts, "Linux")
-    assert checks == [Check("torch", "ok", torch), Check("GPU", "ok", gpu)]
+    assert checks == [
+        Check("torch", "ok", torch),
+        Check("GPU", "ok", gpu),
+        Check("torchvision", "ok", "0.26.0"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_other_blurred_folder_is_prepared_anew(root: Path, out: Path) -> Non
     second = prepare(root, out, "blur_gamma")
     assert second["subset"] == "blur_gamma"
     assert second["digest"] != first["digest"]
-    blurred, sharp = open_pairs(out, "val").read(0)
+    blurred, sharp = open_pairs(out, "val", "blur_gamma").read(0)
     np.testing.assert_array_equal(blurred, sharp)
 
 

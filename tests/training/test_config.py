@@ -63,7 +63,7 @@ def test_the_digest_tells_configurations_apart_but_not_loader_processes() -> Non
 
 
 def test_the_cosine_rises_falls_and_ends_where_it_says() -> None:
-    config = make_config("demo", {"warmup_steps": 10, "final_learning_rate": 1e-7})
+    config = make_config("demo", {"warmup_steps": 10, "learning_rate": 1e-3})
     rates = [learning_rate(config, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1e-4)
     assert max(rates) == rates[9] == rates[10] == pytest.approx(1e-3)
