@@ -2,10 +2,13 @@
 
 import argparse
 import io
+import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -58,7 +61,6 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
     config = make_config(RECIPE, overrides)
     started = time.monotonic()
     env = _local_environment()
-    os.environ.update(env)
 
     _stage(console, 1, "sample data: simulated blur on free photographs")
     sample = build_sample(DATA, progress=for_terminal())
@@ -75,9 +77,14 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
         _stage(
             console, 3, "flow train-deblur: validate, prepare, train, evaluate, export, register"
         )
-        # Named by the configuration, so that the same demo goes on and a changed one starts anew.
-        name = f"demo-{config.digest()[:8]}"
-        registration = _run_flow(f"{prefect.url}/api", name, overrides)
+        parameters = {
+            "data_root": str(DATA), "recipe": RECIPE, "overrides": overrides, "runs_dir": str(RUNS),
+            # By configuration, so that the same demo goes on and a changed one starts anew.
+            "run_name": f"demo-{config.digest()[:8]}",
+        }  # fmt: skip
+        registration = _run_flow(
+            parameters, {**os.environ, **env, "PREFECT_API_URL": f"{prefect.url}/api"}
+        )
         console.print(f"registered {registration.uri}, version {registration.version}")
 
         _stage(console, 4, "CPU server with the registered model")
@@ -124,7 +131,7 @@ def _start_prefect(services: Services) -> Service:
 
 def _start_mlflow(services: Services) -> Service:
     port = free_port(5000)
-    store = os.environ["MLFLOW_TRACKING_URI"]
+    store = services.env["MLFLOW_TRACKING_URI"]
     command = [
         "mlflow", "server", "--backend-store-uri", store, "--host", HOST, "--port", str(port),
         "--workers", "1",
@@ -140,19 +147,22 @@ def _start_server(services: Services, model: str) -> Service:
     return services.start("deblur", command, port, "/readyz")
 
 
-def _run_flow(api_url: str, run_name: str, overrides: dict[str, str]) -> Registration:
-    """The flow in this process, so that its progress shows on this terminal."""
-    os.environ["PREFECT_API_URL"] = api_url
-    # Prefect reads its settings when it is imported.
-    from pipelines.train_deblur import train_deblur
+def _run_flow(parameters: dict[str, Any], env: dict[str, str]) -> Registration:
+    """The flow in a process of its own, with its progress on this terminal.
 
-    return train_deblur(
-        data_root=str(DATA),
-        recipe=RECIPE,
-        overrides=overrides,
-        runs_dir=str(RUNS),
-        run_name=run_name,
-    )
+    Prefect sends its last log lines when a process ends, so that has to happen before the server
+    stops; otherwise it tries for a minute.
+    """
+    command = [sys.executable, "-m", "pipelines.train_deblur", json.dumps(parameters)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        said, _ = process.communicate()
+    except KeyboardInterrupt:
+        process.wait(60)  # Ctrl-C reached it too; it marks its runs and ends
+        raise
+    if process.returncode:
+        raise DeblurError("the flow train-deblur failed: its last lines, above, say why")
+    return Registration(**json.loads(said.splitlines()[-1]))
 
 
 def _deblur_test_pictures(console: Console, server: Service) -> float:

@@ -1,5 +1,14 @@
-"""The Prefect flow ``train-deblur``: from pairs of pictures to a registered model."""
+"""The Prefect flow ``train-deblur``: from pairs of pictures to a registered model.
 
+    python -m pipelines.train_deblur '{"data_root": "data/sample", "recipe": "demo"}'
+
+runs it in this process and prints what it registered, as JSON.
+"""
+
+import json
+import logging
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +25,7 @@ import components.validate
 from components.register import Registration
 from deblur.cpus import sleep_when_idle
 from deblur.data.blur import Averaging
+from deblur.errors import DeblurError
 from deblur.progress import for_terminal
 from deblur.training.config import make_config
 
@@ -84,6 +94,7 @@ def train_deblur(
     another one with the same ``run_name``, goes on from the last checkpoint.
     """
     sleep_when_idle()
+    logging.getLogger("deblur").setLevel(logging.INFO)  # for the flow run's log, see prefect.toml
     config = make_config(recipe, overrides)
     out = Path(runs_dir) / (run_name or str(flow_run.name))
     prepared_dir = str(
@@ -97,3 +108,19 @@ def train_deblur(
     evaluation = evaluate(training, data)
     exported = export(training, evaluation, data)
     return register(training, evaluation, exported, data)
+
+
+def main() -> int:
+    try:
+        registration = train_deblur(**json.loads(sys.argv[1]))
+    except KeyboardInterrupt:
+        return 130
+    except DeblurError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(asdict(registration)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -74,11 +74,10 @@ def parameters(platform: Platform, data_root: Path, **more: object) -> dict[str,
 
 def run_flow(platform: Platform, values: dict[str, object]) -> subprocess.CompletedProcess[str]:
     """The flow called directly, as the demo does, against the server."""
-    program = f"from pipelines.train_deblur import train_deblur; train_deblur(**{values!r})"
     # Artifacts of a store in SQLite go below the current folder.
     return subprocess.run(
-        [sys.executable, "-c", program], cwd=platform.folder, env={**os.environ, **platform.env},
-        capture_output=True, text=True, timeout=240,
+        [sys.executable, "-m", "pipelines.train_deblur", json.dumps(values)], cwd=platform.folder,
+        env={**os.environ, **platform.env}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 
 
