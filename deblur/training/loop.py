@@ -109,7 +109,7 @@ def train(
                 if run.step % 20 == 1:  # reading the loss waits for the device
                     rate = (run.step - first_step) / (time.monotonic() - first_time)
                     left = clock_time((total_steps - run.step) / rate)
-                    note = f"loss {losses[-1].item():.4f}, {left} to the last epoch's end"
+                    note = f"loss {losses[-1].item():.4f}, {left} left in all"
                 advance(1, note)
         train_loss = float(torch.stack(losses).mean())
         if not math.isfinite(train_loss):
