@@ -91,8 +91,8 @@ def train(
     total_steps = batches.per_epoch * config.num_epochs
     stream = _loader(dataset, batches, config.workers, numerics.device)
     log.info(
-        "training on %s in %s: %d crops, %d steps an epoch, epochs %d to %d",
-        numerics.device, numerics.name, len(dataset), batches.per_epoch, run.epoch + 1,
+        "training on %s in %s: %d crops, %d steps an epoch, %d of %d epochs done",
+        numerics.device, numerics.name, len(dataset), batches.per_epoch, run.epoch,
         config.num_epochs,
     )  # fmt: skip
 
