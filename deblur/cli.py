@@ -120,14 +120,14 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from deblur.data.pairs import open_pairs
+    from deblur.data.pairs import data_kind, open_pairs
     from deblur.evaluation import evaluate as evaluate_pairs
     from deblur.progress import for_terminal
 
     predict = _predictor(model)
     pairs = open_pairs(data, split, _subset(subset))
     scores = evaluate_pairs(predict, pairs, for_terminal())
-    table = Table(title=f"{model} on {data}, {split}")
+    table = Table(title=f"{model} on {data}, {split}, {data_kind(data)} blur")
     for heading in ("scene", "pictures", "blurred dB", "deblurred dB", "gain dB", "SSIM"):
         table.add_column(heading, justify="left" if heading == "scene" else "right")
     for scene, part in (*scores.by_scene().items(), ("all", scores)):

@@ -72,7 +72,7 @@ def train(
         CheckpointError: ``out`` belongs to another configuration or data set, or cannot be written.
     """
     numerics = choose_numerics(config.precision, device)
-    digest = read_manifest(data)["digest"]
+    manifest = read_manifest(data)
     dataset = DeblurDataset(
         data,
         patch_size=config.patch_size,
@@ -81,7 +81,7 @@ def train(
         crops_per_image=config.crops_per_image,
     )
     validation = validation_pairs(data, config)
-    run = TrainingRun(config, digest, numerics)
+    run = TrainingRun(config, manifest["digest"], numerics)
     out.mkdir(parents=True, exist_ok=True)
     run.resume(out / LAST)
 
@@ -129,7 +129,8 @@ def train(
             improved = run.remember(scores)
             metrics |= {"val_loss": scores.loss, "psnr": scores.psnr, "ssim": scores.ssim}
             metrics["blurred_psnr"] = scores.blurred_psnr
-            tracker.picture(run.sheet(validation), "validation", run.epoch)
+            footer = f"epoch {run.epoch}, {manifest['kind']} blur"
+            tracker.picture(run.sheet(validation, footer), "validation", run.epoch)
         run.save(out, improved)
         tracker.metrics(metrics, run.epoch)
         log.info("%s: %s", name, ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))

@@ -99,14 +99,14 @@ class TrainingRun:
         """Score whole pictures."""
         return evaluate(self.predictor(), pairs, progress, self.config.loss_eps, "validation")
 
-    def sheet(self, pairs: Pairs) -> Image.Image:
+    def sheet(self, pairs: Pairs, footer: str) -> Image.Image:
         """The first and the middle validation picture before and after."""
         predict, rows = self.predictor(), []
         for index in sorted({0, len(pairs) // 2}):
             blurred, sharp = pairs.read(index)
             title = f"{pairs.scenes[index]}/{pairs.names[index]}"
             rows.append(SheetRow(title, blurred, to_uint8(predict(to_float(blurred))), sharp))
-        return before_after_sheet(rows, f"epoch {self.epoch}")
+        return before_after_sheet(rows, footer)
 
     def remember(self, scores: Scores) -> bool:
         """Keep a validation's figures; whether it is the best so far."""
