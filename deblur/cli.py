@@ -128,12 +128,12 @@ def evaluate(
     pairs = open_pairs(data, split, _subset(subset))
     scores = evaluate_pairs(predict, pairs, for_terminal())
     table = Table(title=f"{model} on {data}, {split}, {data_kind(data)} blur")
-    for heading in ("scene", "pictures", "blurred dB", "deblurred dB", "gain dB", "SSIM"):
+    for heading in ("scene", "pictures", "blurred dB", "dB", "gain dB", "blurred SSIM", "SSIM"):
         table.add_column(heading, justify="left" if heading == "scene" else "right")
     for scene, part in (*scores.by_scene().items(), ("all", scores)):
         table.add_row(
             scene, str(len(part.pictures)), f"{part.blurred_psnr:.2f}", f"{part.psnr:.2f}",
-            f"{part.gain:+.2f}", f"{part.blurred_ssim:.4f} -> {part.ssim:.4f}",
+            f"{part.gain:+.2f}", f"{part.blurred_ssim:.4f}", f"{part.ssim:.4f}",
             style="bold" if scene == "all" else "",
         )  # fmt: skip
     Console().print(table)
