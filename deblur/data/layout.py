@@ -46,6 +46,11 @@ def existing_splits(root: Path) -> list[str]:
     return found
 
 
+def find_splits(root: Path, subset: Averaging = "blur") -> dict[str, list[Pair]]:
+    """All pairs of a data set, by split. Raises as ``existing_splits`` and ``find_pairs`` do."""
+    return {split: find_pairs(root / split, subset) for split in existing_splits(root)}
+
+
 def find_pairs(folder: Path, subset: Averaging = "blur") -> list[Pair]:
     """All pairs of one split, sorted by scene and name.
 

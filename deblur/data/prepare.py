@@ -8,9 +8,10 @@ import numpy as np
 
 from deblur.atomic import whole_file
 from deblur.data.blur import Averaging
-from deblur.data.layout import existing_splits, find_pairs
+from deblur.data.layout import find_splits
 from deblur.data.pairs import FORMAT, MANIFEST, FolderPairs, PairEntry, data_kind, read_manifest
 from deblur.digests import file_sha256, json_sha256
+from deblur.images import read_size
 from deblur.progress import SILENT, Progress
 
 
@@ -23,13 +24,14 @@ def prepare(root: Path, out: Path, subset: Averaging = "blur", progress: Progres
         The manifest: ``format``, ``subset``, ``kind`` (``simulated`` or ``recorded``), ``splits``
         (lists of ``PairEntry``) and ``digest``, the SHA-256 over all of these.
     """
-    splits = {split: find_pairs(root / split, subset) for split in existing_splits(root)}
+    splits = find_splits(root, subset)
     entries: dict[str, list[dict]] = {}
+    totals: dict[str, int] = {}
     with progress.task("prepare", sum(map(len, splits.values())), "pairs") as advance:
         for split, pairs in splits.items():
             offset, listed = 0, []
             for pair in pairs:
-                height, width = FolderPairs([pair]).size(0)
+                height, width = read_size(pair.blur)
                 entry = PairEntry(
                     scene=pair.scene, name=pair.name, height=height, width=width, offset=offset,
                     blur_sha256=file_sha256(pair.blur), sharp_sha256=file_sha256(pair.sharp),
@@ -37,7 +39,7 @@ def prepare(root: Path, out: Path, subset: Averaging = "blur", progress: Progres
                 listed.append(asdict(entry))
                 offset += 2 * height * width * 3
                 advance(1, "reading digests")
-            entries[split] = listed
+            entries[split], totals[split] = listed, offset
     content = {"format": FORMAT, "subset": subset, "kind": data_kind(root), "splits": entries}
     digest = json_sha256(content)
     if (out / MANIFEST).is_file():
@@ -48,15 +50,15 @@ def prepare(root: Path, out: Path, subset: Averaging = "blur", progress: Progres
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     for split, pairs in splits.items():
-        _write_map(out / f"{split}.npy", FolderPairs(pairs), progress, split)
+        _write_map(out / f"{split}.npy", FolderPairs(pairs), totals[split], progress, split)
     manifest = {**content, "digest": digest}
     with whole_file(out / MANIFEST) as partial:
         partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
-def _write_map(file: Path, pairs: FolderPairs, progress: Progress, split: str) -> None:
-    total = sum(2 * h * w * 3 for h, w in map(pairs.size, range(len(pairs))))
+def _write_map(file: Path, pairs: FolderPairs, total: int, progress: Progress, split: str) -> None:
+    """The raw pixels of all pairs, ``total`` bytes, in one file."""
     with whole_file(file) as partial:
         pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(total,))
         offset = 0

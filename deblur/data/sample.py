@@ -21,6 +21,7 @@ from deblur.data.pairs import DESCRIPTION
 from deblur.data.randomness import Stream, generator
 from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS, Drawing, Photograph
 from deblur.errors import DataError
+from deblur.metrics import psnr
 from deblur.progress import SILENT, Progress
 
 #: Raised whenever the same seed gives other pixels than before.
@@ -129,8 +130,8 @@ def _build(root: Path, config: SampleConfig, progress: Progress) -> dict:
     psnrs = []
     # Pillow warps and compresses outside the interpreter lock, so threads use all cores.
     with progress.task("sample data", len(jobs), "pairs") as advance, ThreadPoolExecutor() as pool:
-        for psnr in pool.map(make, jobs):
-            psnrs.append(psnr)
+        for value in pool.map(make, jobs):
+            psnrs.append(value)
             advance(1)
     counts = {s: sum(scene.split == s for scene, _ in jobs) for s in ("train", "val", "test")}
     return {**counts, "blurred_psnr": round(float(np.mean(psnrs)), 3)}
@@ -149,7 +150,7 @@ def _write_pair(
         folder = root / scene.split / scene.name / kind
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{frame + 1:06d}.png", compress_level=1)
-    return float(10.0 * np.log10(255.0**2 / np.mean((blurred - sharp.astype(np.float64)) ** 2)))
+    return psnr(blurred, sharp)
 
 
 def _sources() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deblur.data.blur import Averaging
-from deblur.data.layout import Pair, existing_splits, find_pairs
+from deblur.data.layout import Pair, find_splits
 from deblur.errors import DataError, PictureError
 from deblur.images import read_rgb
 from deblur.metrics import psnr
@@ -44,7 +44,7 @@ def inspect(
     Raises:
         DataError: the folder is missing or empty, or a picture lacks its counterpart.
     """
-    splits = {split: find_pairs(root / split, subset) for split in existing_splits(root)}
+    splits = find_splits(root, subset)
     faults: list[str] = []
     means: dict[str, float] = {}
     with ThreadPoolExecutor() as pool:
