@@ -1,4 +1,4 @@
-"""Stage 2: decode the data set once into memory maps."""
+"""Stage 2: decode the data set once into memory-mapped shards."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,5 +21,5 @@ def prepare(
     data_root: str, out: str, subset: Averaging = "blur", progress: Progress = SILENT
 ) -> PreparedData:
     """Prepare ``data_root`` into the folder ``out``; equal data that is there is kept."""
-    manifest = preparation.prepare(Path(data_root), Path(out), subset, progress)
-    return PreparedData(path=out, digest=manifest["digest"], kind=manifest["kind"])
+    manifest = preparation.prepare(data_root, Path(out), subset, progress)
+    return PreparedData(path=out, digest=manifest.digest, kind=manifest.kind)

@@ -18,6 +18,11 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def fraction_of(text: str) -> float:
+    """A number in [0, 1) that looks random and depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
 def code_revision() -> str:
     """The git revision of this code, with ``-dirty`` where files differ, or ``unknown``."""
     git = ["git", "-C", str(Path(__file__).parent)]

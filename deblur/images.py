@@ -10,12 +10,15 @@ import io
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deblur.errors import PictureError, PictureTooLargeError
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 #: Pillow's names of the accepted formats, and their media types.
 FORMATS = {
@@ -52,6 +55,9 @@ class Limits:
     megapixels: float = 100.0
 
 
+_NO_LIMITS = Limits(megabytes=float("inf"), megapixels=float("inf"))
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture.
@@ -79,18 +85,21 @@ class Picture:
         return replace(self, rgb=rgb)
 
 
-def read_picture(source: bytes | Path, limits: Limits = Limits()) -> Picture:
+def read_picture(
+    source: bytes | Path, limits: Limits = Limits(), name: str | None = None
+) -> Picture:
     """Decode one picture.
 
     Args:
         source: the encoded bytes, or a file.
         limits: what is accepted.
+        name: what errors call it; by default the file's name.
 
     Raises:
         PictureTooLargeError: more bytes or pixels than the limits allow.
         PictureError: not a picture, not an accepted format, damaged, or of several frames.
     """
-    name = "the picture" if isinstance(source, bytes) else str(source)
+    name = name or ("the picture" if isinstance(source, bytes) else str(source))
     size = _size_of(source, name)
     if size == 0:
         raise PictureError(f"{name} is empty: expected an encoded picture ({_accepted()})")
@@ -140,19 +149,26 @@ def read_picture(source: bytes | Path, limits: Limits = Limits()) -> Picture:
             ) from None
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """``[H, W, 3]`` uint8 of a file, by the same policy, without a limit on trusted local data."""
-    return read_picture(path, Limits(megabytes=float("inf"), megapixels=float("inf"))).rgb
+def read_rgb(file: "Path | UPath") -> np.ndarray:
+    """``[H, W, 3]`` uint8 of a file, by the same policy, without a limit on trusted data."""
+    if isinstance(file, Path):
+        return read_picture(file, _NO_LIMITS).rgb
+    return decode_rgb(file.read_bytes(), str(file))
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def decode_rgb(encoded: bytes, name: str) -> np.ndarray:
+    """``[H, W, 3]`` uint8 of a trusted file's bytes; ``name`` is what errors call it."""
+    return read_picture(encoded, _NO_LIMITS, name).rgb
+
+
+def read_size(file: "Path | UPath") -> tuple[int, int]:
     """Height and width of what ``read_rgb`` returns, from the header alone.
 
     Raises:
         PictureError: it cannot be opened.
     """
     try:
-        with Image.open(path, formats=list(FORMATS)) as opened:
+        with file.open("rb") as stream, Image.open(stream, formats=list(FORMATS)) as opened:
             height, width = opened.height, opened.width
             # Pillow turns the size of a TIFF itself, and keeps its EXIF elsewhere.
             if not opened.info.keys() & {"exif", "xmp"} or opened.format == "TIFF":
@@ -161,7 +177,7 @@ def read_size(path: Path) -> tuple[int, int]:
             return (width, height) if sideways else (height, width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(
-            f"{path} cannot be opened ({error}): expected a complete file of {_accepted()}"
+            f"{file} cannot be opened ({error}): expected a complete file of {_accepted()}"
         ) from None
 
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.register import Registration
-from deblur.data.layout import find_pairs
+from deblur.data.listing import find_pairs
 from deblur.data.pairs import FolderPairs
 from deblur.data.sample import build_sample
 from deblur.errors import DeblurError
@@ -167,7 +167,7 @@ def _run_flow(parameters: dict[str, Any], env: dict[str, str]) -> Registration:
 
 def _deblur_test_pictures(console: Console, server: Service) -> float:
     """Send every test picture to the server; print the scores, draw the sheet, return the gain."""
-    found = find_pairs(DATA / "test")
+    found = find_pairs(DATA, "test")
     pairs = FolderPairs(found)
     table = Table("picture", "blurred dB", "deblurred dB", "gain dB", "seconds")
     rows: dict[str, SheetRow] = {}

@@ -1,88 +1,155 @@
-"""Finding the pairs of a data set in the layout of GOPRO_Large.
+"""How the folders of a data set are arranged: the published layouts, and a way to declare others.
 
-    ROOT/{train,val,test}/SCENE/{blur,blur_gamma,sharp}/000001.png
+    ROOT/{train,val,test}/SCENE/{blur,blur_gamma,sharp}/000001.png      GOPRO_Large
 
-``val`` is optional. A folder that holds the scenes directly is taken too.
+A layout is a small mapping: for each split, where its blurred and its sharp pictures lie.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import re
+import tomllib
+from typing import Any
 
-from deblur.data.blur import Averaging
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from deblur.data.storage import Location, reachable
 from deblur.errors import DataError
-from deblur.images import SUFFIXES
 
 SPLITS = ("train", "val", "test")
 SHARP = "sharp"
-_EXPECTED = "expected ROOT/{train,test}/SCENE/{blur,sharp}/*.png, as in GOPRO_Large"
+#: The split of a layout that does not divide its pictures.
+UNDIVIDED = "all"
+#: Inside a data set's folder: declares a layout of its own.
+LAYOUT_FILE = "layout.toml"
+#: Share of the scenes that goes into each of ``val`` and ``test`` of an undivided data set.
+HOLD_OUT = 0.1
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One blurry picture and its sharp original."""
+class SplitLayout(BaseModel):
+    """Where the pictures of one split lie: paths below the data set's folder, with ``{scene}``,
+    ``{name}`` and ``{subset}`` for what varies. Pictures pair up by equal scene and name; without
+    a ``{scene}`` each picture is a scene of its own.
+    """
 
-    scene: str
-    name: str
-    blur: Path
-    sharp: Path
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blur: str = Field(description="for example train/{scene}/{subset}/{name}")
+    sharp: str = Field(description="for example train/{scene}/sharp/{name}")
+    only: str | None = Field(
+        default=None, description="a text file that names the pictures of this split"
+    )
+    scene_prefix: str = Field(
+        default="", description="put before scenes, where splits use equal numbers"
+    )
+
+    @field_validator("blur", "sharp")
+    @classmethod
+    def _places(cls, path: str) -> str:
+        places = _PLACE.findall(path)
+        if unknown := set(places) - {"scene", "name", "subset"}:
+            raise ValueError(f"unknown place {{{unknown.pop()}}}: known are scene, name, subset")
+        if places.count("name") != 1 or places.count("scene") > 1:
+            raise ValueError("expected one place {name} and at most one {scene}")
+        return path
+
+    @property
+    def has_subset(self) -> bool:
+        """Whether there is a choice of blurred folders."""
+        return "{subset}" in self.blur
 
 
-def existing_splits(root: Path) -> list[str]:
-    """The splits that ``root`` has, in the order train, val, test.
+class Layout(BaseModel):
+    """Where the pictures of a data set lie, by split: train, val and test, or ``all`` alone.
+
+    Then ``hold_out`` is the share of scenes that goes into each of ``val`` and ``test``, chosen by
+    the scene's name, so that a picture that is added later moves no other.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    splits: dict[str, SplitLayout]
+    root: str | None = Field(
+        default=None, description="the data set's folder, if not the file's own"
+    )
+    hold_out: float = Field(default=HOLD_OUT, ge=0.0, lt=0.5)
+
+    @field_validator("splits")
+    @classmethod
+    def _known(cls, splits: dict[str, SplitLayout]) -> dict[str, SplitLayout]:
+        if set(splits) != {UNDIVIDED} and (not splits or set(splits) - set(SPLITS)):
+            raise ValueError(f"expected {', '.join(SPLITS)}, or '{UNDIVIDED}' alone")
+        return {split: splits[split] for split in (*SPLITS, UNDIVIDED) if split in splits}
+
+
+def read_layout(source: Location) -> Layout:
+    """The layout that a ``.toml`` file declares.
 
     Raises:
-        DataError: there is no such folder, or it has no ``train``.
+        DataError: there is no such file, or it is not a valid layout.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"there is no data folder {root}: {_EXPECTED}; make a sample with  "
-            f"deblur data sample {root}"
-        )
-    found = [split for split in SPLITS if (root / split).is_dir()]
-    if "train" not in found:
-        inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
-        raise DataError(f"{root} has no folder 'train' (it holds {inside}): {_EXPECTED}")
-    return found
+    try:
+        with reachable(source):
+            return Layout(**tomllib.loads(source.read_bytes().decode()))
+    except FileNotFoundError:
+        raise DataError(f"there is no layout file {source}: see docs/data.md for one") from None
+    except ValidationError as error:
+        said = "; ".join(_said(problem) for problem in error.errors())
+        raise DataError(f"{source} is not a valid layout: {said} (see docs/data.md)") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{source} cannot be read as a layout: {error}") from None
 
 
-def find_splits(root: Path, subset: Averaging = "blur") -> dict[str, list[Pair]]:
-    """All pairs of a data set, by split. Raises as ``existing_splits`` and ``find_pairs`` do."""
-    return {split: find_pairs(root / split, subset) for split in existing_splits(root)}
+def _said(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def find_pairs(folder: Path, subset: Averaging = "blur") -> list[Pair]:
-    """All pairs of one split, sorted by scene and name.
-
-    Args:
-        folder: the folder that holds the scenes, for example ``GOPRO_Large/train``.
-        subset: which of the two blurred folders to take.
-
-    Raises:
-        DataError: the folder is missing or empty, or a picture lacks its counterpart.
-    """
-    if not folder.is_dir():
-        raise DataError(f"there is no data folder {folder}: {_EXPECTED}")
-    scenes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    pairs = [pair for scene in scenes for pair in _pairs_of(scene, subset)]
-    if not pairs:
-        raise DataError(f"{folder} holds no pairs of '{subset}' and 'sharp' pictures: {_EXPECTED}")
-    return pairs
+def _by_split(blur: str, sharp: str) -> Layout:
+    return Layout(
+        splits={
+            split: SplitLayout(blur=f"{split}/{blur}", sharp=f"{split}/{sharp}") for split in SPLITS
+        }
+    )
 
 
-def _pairs_of(scene: Path, subset: Averaging) -> Iterator[Pair]:
-    blurred, sharp = _pictures(scene / subset), _pictures(scene / SHARP)
-    for name in sorted(blurred.keys() ^ sharp.keys()):
-        have, lack = (subset, SHARP) if name in blurred else (SHARP, subset)
-        raise DataError(
-            f"{scene / have / name} has no counterpart {scene / lack / name}: every picture in "
-            f"'{subset}' needs one of the same name in '{SHARP}'; add it, or remove this one"
-        )
-    for name in sorted(blurred):
-        yield Pair(scene.name, name, blurred[name], sharp[name])
+def _undivided(blur: str, sharp: str) -> Layout:
+    return Layout(splits={UNDIVIDED: SplitLayout(blur=blur, sharp=sharp)})
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {p.name: p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES}
+def _realblur(kind: str) -> Layout:
+    folder = f"RealBlur-{kind}_ECC_IMCORR_centroid_itensity_ref"  # spelt so by its authors
+    return Layout(
+        splits={
+            split: SplitLayout(
+                blur=f"{folder}/{{scene}}/blur/blur_{{name}}",
+                sharp=f"{folder}/{{scene}}/gt/gt_{{name}}",
+                only=f"RealBlur_{kind}_{split}_list.txt",
+            )
+            for split in ("train", "test")
+        }
+    )
+
+
+_SCENES = ("{scene}/{subset}/{name}", "{scene}/sharp/{name}")
+_FOLDERS = ("{subset}/{name}", "sharp/{name}")
+
+#: The layouts that are recognised, in the order in which they are tried.
+LAYOUTS: dict[str, Layout] = {
+    "gopro": _by_split(*_SCENES),
+    "folders by split": _by_split(*_FOLDERS),
+    "folders": _undivided(*_FOLDERS),
+    "scenes": _undivided(*_SCENES),
+    # Its public validation scenes are what the field reports on.
+    "reds": Layout(
+        splits={
+            split: SplitLayout(
+                blur=f"{theirs}/{theirs}_blur/{{scene}}/{{name}}",
+                sharp=f"{theirs}/{theirs}_sharp/{{scene}}/{{name}}",
+                scene_prefix=f"{theirs}-",
+            )
+            for split, theirs in (("train", "train"), ("test", "val"))
+        }
+    ),
+    "realblur-j": _realblur("J"),
+    "realblur-r": _realblur("R"),
+}

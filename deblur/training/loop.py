@@ -3,16 +3,17 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from deblur.data.dataset import DeblurDataset, EpochBatches
-from deblur.data.pairs import Pairs, available_splits, open_pairs, read_manifest
+from deblur.data.crops import EpochBatches
+from deblur.data.dataset import DeblurDataset
+from deblur.data.feed import feed
+from deblur.data.manifest import Manifest
+from deblur.data.pairs import Pairs, open_pairs
+from deblur.data.prepare import describe
 from deblur.device import choose_numerics
 from deblur.errors import DeblurError
 from deblur.progress import SILENT, Progress, clock_time
@@ -49,11 +50,12 @@ def train(
     data: Path,
     out: Path,
     *,
+    manifest: Manifest | None = None,
     tracker: Tracker = NO_TRACKING,
     progress: Progress = SILENT,
     device: str | None = None,
 ) -> TrainSummary:
-    """Train on a prepared data set; go on from ``out/last.pt`` if that is there.
+    """Train on a data set; go on from ``out/last.pt`` if that is there.
 
     Every epoch ends with ``last.pt``; every ``checkpoint_every`` epochs one is kept as
     ``epoch_0010.pt``; ``best.pt`` is the one of the highest validation PSNR. All that is random is
@@ -61,8 +63,10 @@ def train(
 
     Args:
         config: what to train.
-        data: a prepared data set.
+        data: a data set, prepared or not: pictures decoded anew for each crop give the same
+            training, slowly.
         out: folder of the run, made if missing.
+        manifest: of the data, if it is known already.
         tracker: receives metrics and pictures of every epoch.
         progress: shows steps, rate and time left.
         device: a torch device name instead of the automatic choice.
@@ -72,7 +76,7 @@ def train(
         CheckpointError: ``out`` belongs to another configuration or data set, or cannot be written.
     """
     numerics = choose_numerics(config.precision, device)
-    manifest = read_manifest(data)
+    manifest = manifest or describe(data, config.subset, progress)
     dataset = DeblurDataset(
         data,
         patch_size=config.patch_size,
@@ -80,8 +84,8 @@ def train(
         seed=config.seed,
         crops_per_image=config.crops_per_image,
     )
-    validation = validation_pairs(data, config)
-    run = TrainingRun(config, manifest["digest"], numerics)
+    validation = validation_pairs(data, manifest)
+    run = TrainingRun(config, manifest.digest, numerics)
     out.mkdir(parents=True, exist_ok=True)
     run.resume(out / LAST)
 
@@ -89,7 +93,7 @@ def train(
         len(dataset), config.batch_size, config.seed, range(run.epoch, config.num_epochs)
     )
     total_steps = batches.per_epoch * config.num_epochs
-    stream = _loader(dataset, batches, config.workers, numerics.device)
+    stream = feed(dataset, batches, config.workers, numerics.device)
     log.info(
         "training on %s in %s: %d crops, %d steps an epoch, %d of %d epochs done",
         numerics.device, numerics.name, len(dataset), batches.per_epoch, run.epoch,
@@ -103,8 +107,7 @@ def train(
         with progress.task(name, batches.per_epoch, "steps") as advance:
             losses = []
             for _ in range(batches.per_epoch):
-                blurred, sharp = next(stream)
-                losses.append(run.train_step(blurred, sharp, total_steps))
+                losses.append(run.train_step(next(stream), total_steps))
                 note = ""
                 if run.step % 20 == 1:  # reading the loss waits for the device
                     rate = (run.step - first_step) / (time.monotonic() - first_time)
@@ -129,7 +132,7 @@ def train(
             improved = run.remember(scores)
             metrics |= {"val_loss": scores.loss, "psnr": scores.psnr, "ssim": scores.ssim}
             metrics["blurred_psnr"] = scores.blurred_psnr
-            footer = f"epoch {run.epoch}, {manifest['kind']} blur"
+            footer = f"epoch {run.epoch}, {manifest.kind} blur"
             tracker.picture(run.sheet(validation, footer), "validation", run.epoch)
         run.save(out, improved)
         tracker.metrics(metrics, run.epoch)
@@ -146,26 +149,10 @@ def train(
     )
 
 
-def validation_pairs(data: Path, config: TrainConfig) -> Pairs:
+def validation_pairs(data: Path, manifest: Manifest) -> Pairs:
     """The split that training watches: ``val`` where the data set has one, else ``test``.
 
     GOPRO_Large has no ``val``; the field watches ``test`` there, and so do we.
     """
-    splits = available_splits(data)
-    return open_pairs(data, next(s for s in ("val", "test", "train") if s in splits), config.subset)
-
-
-def _loader(
-    dataset: DeblurDataset, batches: EpochBatches, workers: int, device: torch.device
-) -> Iterator[list[Tensor]]:
-    return iter(
-        DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=workers,
-            pin_memory=device.type == "cuda",
-            # Forking a process that has threads (torch, Prefect) can hang; Windows cannot fork.
-            multiprocessing_context="spawn" if workers else None,
-            prefetch_factor=4 if workers else None,
-        )
-    )
+    split = next(s for s in ("val", "test", "train") if s in manifest.splits)
+    return open_pairs(data, split, manifest.subset)

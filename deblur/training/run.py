@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from deblur.data.feed import CropBatch, to_device
 from deblur.data.pairs import Pairs
 from deblur.device import Numerics
 from deblur.errors import CheckpointError
@@ -65,16 +66,12 @@ class TrainingRun:
         self.stale = 0
         self.metrics: dict[str, float] = {}
 
-    def train_step(self, blurred: Tensor, sharp: Tensor, total_steps: int) -> Tensor:
+    def train_step(self, batch: CropBatch, total_steps: int) -> Tensor:
         """One optimizer step on a batch; returns the loss, left on the device."""
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, total_steps)
-        device = self.numerics.device
-        blurred = blurred.to(device, non_blocking=True).contiguous(
-            memory_format=torch.channels_last
-        )
-        sharp = sharp.to(device, non_blocking=True)
+        blurred, sharp = to_device(batch, self.numerics.device)
         with self.numerics.autocast():
             restored = self.model(blurred)
         loss = self.criterion(restored, sharp)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from deblur.data.pairs import read_manifest
+from deblur.data.prepare import describe
 from deblur.progress import SILENT, Progress
 from deblur.tracking import environment, run_exists, tracked_run
 from deblur.training.config import TrainConfig
@@ -22,14 +22,14 @@ def train_tracked(
     Args:
         config: what to train.
         recipe: what it started from, recorded beside it.
-        data: a prepared data set.
+        data: a data set, prepared or not.
         out: folder of the run.
         progress: shows steps, rate and time left.
 
     Returns:
         What the training came to, and the id of its MLflow run.
     """
-    manifest = read_manifest(data)
+    manifest = describe(data, config.subset, progress)
     out.mkdir(parents=True, exist_ok=True)
     with tracked_run(out.name, _known_run(out)) as run:
         (out / RUN_FILE).write_text(json.dumps({"run_id": run.run_id}), encoding="utf-8")
@@ -37,12 +37,14 @@ def train_tracked(
         run.tags(
             {
                 **environment(),
-                "data.digest": manifest["digest"],
-                "data.kind": manifest["kind"],
+                "data.digest": manifest.digest,
+                "data.kind": manifest.kind,
                 "config.digest": config.digest(),
             }
         )
-        summary = train(config, data, out, tracker=run, progress=progress)
+        summary = train(
+            config, data, out, manifest=manifest, tracker=run, progress=progress
+        )
     return summary, run.run_id
 
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from deblur.data.dataset import Crop, DeblurDataset, EpochBatches
+from deblur.data.crops import Crop, EpochBatches
+from deblur.data.dataset import DeblurDataset
 from deblur.errors import DataError
 from deblur.images import read_rgb
 

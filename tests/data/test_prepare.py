@@ -3,22 +3,20 @@
 import json
 import pickle
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
-from deblur.data.pairs import (
-    MANIFEST,
-    FolderPairs,
-    PreparedPairs,
-    available_splits,
-    open_pairs,
-    read_manifest,
-)
-from deblur.data.prepare import prepare
+from deblur.data import prepare as preparation
+from deblur.data.manifest import MANIFEST, Manifest, read_manifest
+from deblur.data.pairs import FolderPairs, PreparedPairs, available_splits, data_kind, open_pairs
+from deblur.data.prepare import describe, prepare
 from deblur.digests import file_sha256
 from deblur.errors import DataError, PictureError
 from deblur.images import read_rgb
@@ -38,7 +36,35 @@ def out(tmp_path: Path) -> Path:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    return {f.name: f.stat().st_mtime_ns for f in folder.iterdir() if f.name != ".lock"}
+
+
+def shard(out: Path, split: str) -> Path:
+    (entry,) = read_manifest(out).splits[split].shards
+    return out / entry.file
+
+
+def repaint(root: Path) -> np.ndarray:
+    """Change the first training pair's blurred picture; its new pixels."""
+    file = root / "train" / "discs-train" / "blur" / "000001.png"
+    changed = 255 - read_rgb(file)
+    Image.fromarray(changed).save(file)
+    return changed
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pairs that are decoded from now on, but for those that only tell size and time."""
+    seen: list[str] = []
+    write = preparation.write_shard
+
+    def watched(folder: Path, split: str, pairs: Iterable[Any]) -> Any:
+        entries, made = write(folder, split, pairs)
+        seen.extend(f"{split}/{entry.scene}/{entry.name}" for entry in entries)
+        return entries, made
+
+    monkeypatch.setattr(preparation, "write_shard", watched)
+    return seen
 
 
 def assert_equals_pictures(out: Path, root: Path) -> None:
@@ -61,17 +87,32 @@ def test_prepared_pixels_equal_the_pictures(tiny_data: Path, tiny_root: Path) ->
 
 def test_manifest_names_the_source_of_every_pair(tiny_data: Path, tiny_root: Path) -> None:
     manifest = read_manifest(tiny_data)
-    assert manifest["subset"] == "blur"
-    assert manifest["kind"] == "recorded"  # the tiny set has no dataset.json
-    assert list(manifest["splits"]) == list(SPLITS) == available_splits(tiny_data)
-    offset = 0
-    for entry in manifest["splits"]["train"]:
-        scene = tiny_root / "train" / entry["scene"]
-        assert entry["blur_sha256"] == file_sha256(scene / "blur" / entry["name"])
-        assert entry["sharp_sha256"] == file_sha256(scene / "sharp" / entry["name"])
-        assert entry["offset"] == offset
-        offset += 2 * entry["height"] * entry["width"] * 3
-    assert np.load(tiny_data / "train.npy", mmap_mode="r").shape == (offset,)
+    assert (manifest.subset, manifest.layout, manifest.source) == ("blur", "gopro", str(tiny_root))
+    assert manifest.kind == data_kind(tiny_data) == "recorded"  # the tiny set has no dataset.json
+    assert list(manifest.splits) == list(SPLITS) == available_splits(tiny_data)
+    for split, entries in manifest.splits.items():
+        for entry in entries.pairs:
+            scene = tiny_root / split / entry.scene
+            assert entry.blur_sha256 == file_sha256(scene / "blur" / entry.name)
+            assert entry.sharp_sha256 == file_sha256(scene / "sharp" / entry.name)
+        (file,) = entries.shards
+        assert file.pairs == len(entries.pairs)
+        assert file.bytes == sum(entry.bytes for entry in entries.pairs)
+        raw = np.load(tiny_data / file.file, mmap_mode="r")
+        assert raw.shape == (file.bytes,)
+    written = json.loads((tiny_data / MANIFEST).read_text(encoding="utf-8"))
+    assert written["digest"] == manifest.digest
+    assert written["splits"]["val"]["digest"] == manifest.splits["val"].digest
+
+
+def test_the_digest_is_that_of_the_pictures_prepared_or_not(
+    tiny_data: Path, tiny_root: Path
+) -> None:
+    described, prepared = describe(tiny_root), read_manifest(tiny_data)
+    assert described.digest == prepared.digest == describe(tiny_data).digest
+    assert {s: e.pairs for s, e in described.splits.items()} == {
+        s: e.pairs for s, e in prepared.splits.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -82,7 +123,7 @@ def test_kind_is_that_of_the_description(
     root: Path, out: Path, description: str, kind: str
 ) -> None:
     (root / "dataset.json").write_text(description)
-    assert prepare(root, out)["kind"] == kind
+    assert prepare(root, out).kind == kind
 
 
 def test_second_prepare_leaves_the_files_untouched(root: Path, out: Path) -> None:
@@ -90,25 +131,56 @@ def test_second_prepare_leaves_the_files_untouched(root: Path, out: Path) -> Non
     before = times(out)
     assert prepare(root, out) == first
     assert times(out) == before
-    assert set(before) == {MANIFEST, "train.npy", "val.npy", "test.npy"}
+    shards = {shard(out, split).name for split in SPLITS}
+    assert set(before) == {MANIFEST, "sources.json", *shards}
 
 
 def test_digest_does_not_depend_on_where_the_data_lies(
     tiny_root: Path, tiny_data: Path, root: Path, out: Path
 ) -> None:
-    assert prepare(root, out)["digest"] == read_manifest(tiny_data)["digest"]
+    assert prepare(root, out).digest == read_manifest(tiny_data).digest
 
 
-def test_a_changed_picture_changes_the_digest_and_the_map(root: Path, out: Path) -> None:
-    first = prepare(root, out)
-    file = root / "train" / "discs-train" / "blur" / "000001.png"
-    changed = 255 - read_rgb(file)
-    Image.fromarray(changed).save(file)
+def test_a_changed_picture_changes_the_digest_and_its_shard_alone(
+    root: Path, out: Path, decoded: list[str]
+) -> None:
+    first, old, before = prepare(root, out), shard(out, "train"), times(out)
+    decoded.clear()
+    changed = repaint(root)
     second = prepare(root, out)
-    assert second["digest"] != first["digest"]
+    assert second.digest != first.digest
     assert read_manifest(out) == second
+    assert {name.split("/")[0] for name in decoded} == {"train"}
+    assert not old.exists(), "what the manifest no longer names is removed"
+    assert times(out)[shard(out, "val").name] == before[shard(out, "val").name]
     np.testing.assert_array_equal(open_pairs(out, "train").read(0)[0], changed)
     assert_equals_pictures(out, root)
+
+
+def test_a_picture_more_or_less_leaves_most_shards_as_they_are(
+    tiny_root: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "pairs", tmp_path / "prepared"
+    for number in range(60):
+        for kind in ("blur", "sharp"):
+            (root / "train" / "a" / kind).mkdir(parents=True, exist_ok=True)
+            picture = np.full((8, 8, 3), 4 * number + (kind == "blur"), np.uint8)
+            Image.fromarray(picture).save(root / "train" / "a" / kind / f"{number:03d}.png")
+    monkeypatch.setattr("deblur.data.shards.SHARD_PAIRS", 6)
+    assert len(prepare(root, out).splits["train"].shards) > 5
+    decoded.clear()
+    for kind in ("blur", "sharp"):
+        (root / "train" / "a" / kind / "031.png").unlink()
+        Image.new("RGB", (8, 8)).save(root / "train" / "a" / kind / "010x.png")
+    manifest = prepare(root, out)
+    assert len(manifest.splits["train"].pairs) == 60
+    assert 0 < len(decoded) < 40
+    pairs = open_pairs(out, "train")
+    for index, name in enumerate(pairs.names):
+        shade = 0 if name == "010x.png" else 4 * int(name[:3])
+        assert [int(picture.max()) for picture in pairs.read(index)] == (
+            [0, 0] if name == "010x.png" else [shade + 1, shade]
+        )
 
 
 def test_the_other_blurred_folder_is_prepared_anew(root: Path, out: Path) -> None:
@@ -117,42 +189,112 @@ def test_the_other_blurred_folder_is_prepared_anew(root: Path, out: Path) -> Non
             shutil.copytree(scene / "sharp", scene / "blur_gamma")
     first = prepare(root, out)
     second = prepare(root, out, "blur_gamma")
-    assert second["subset"] == "blur_gamma"
-    assert second["digest"] != first["digest"]
+    assert second.subset == "blur_gamma"
+    assert second.digest != first.digest
     blurred, sharp = open_pairs(out, "val", "blur_gamma").read(0)
     np.testing.assert_array_equal(blurred, sharp)
 
 
-def test_interrupted_prepare_leaves_no_manifest_and_is_completed(
-    root: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_update_leaves_the_old_version_and_is_completed(
+    root: Path, out: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(root, out)  # an older state, which must not pass for the new one
-    file = root / "train" / "discs-train" / "blur" / "000001.png"
-    Image.fromarray(255 - read_rgb(file)).save(file)
-    read = FolderPairs.read
+    old = prepare(root, out)
+    repaint(root)
+    (root / "val" / "lettering-val" / "blur" / "000001.png").touch()  # looks changed, is not
+    read = preparation._read
 
-    def interrupted(self: FolderPairs, index: int, box: Any = None) -> Any:
-        if self.scenes[index] == "lettering-val":
+    def interrupted(pair: Any) -> Any:
+        if pair.scene == "lettering-val":
             raise KeyboardInterrupt
-        return read(self, index, box)
+        return read(pair)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderPairs, "read", interrupted)
+        patch.setattr(preparation, "_read", interrupted)
+        patch.setattr(preparation, "_announce", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             prepare(root, out)
-    assert not (out / MANIFEST).exists()
-    assert sorted(p.name for p in out.iterdir()) == ["test.npy", "train.npy", "val.npy"]
+    assert read_manifest(out) == old
+    assert len(open_pairs(out, "train")) == 4, "the old version is still whole"
+    assert not list(out.glob(".*partial"))
 
+    decoded.clear()
     manifest = prepare(root, out)
+    assert all(name.startswith("val/") for name in decoded), "what was done is not done again"
     assert read_manifest(out) == manifest
     assert_equals_pictures(out, root)
 
 
-def test_a_lost_map_is_made_again(root: Path, out: Path) -> None:
+def test_what_a_killed_run_left_is_swept(root: Path, out: Path) -> None:
+    out.mkdir()
+    for name in ("building.npy", ".building.npy.77.partial", ".manifest.json.9.partial"):
+        (out / name).write_bytes(b"half")
+    prepare(root, out)
+    assert not [f.name for f in out.iterdir() if "building" in f.name or "partial" in f.name]
+
+
+def test_a_lost_shard_is_made_again(root: Path, out: Path) -> None:
     first = prepare(root, out)
-    (out / "val.npy").unlink()
+    shard(out, "val").unlink()
     assert prepare(root, out) == first
     assert_equals_pictures(out, root)
+
+
+def test_verify_finds_and_mends_a_shard_whose_content_was_changed(root: Path, out: Path) -> None:
+    first = prepare(root, out)
+    file = shard(out, "val")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert prepare(root, out) == first
+    assert file.read_bytes() == content, "only its size is looked at without verify"
+    assert prepare(root, out, verify=True) == first
+    assert_equals_pictures(out, root)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
+def test_damaged_notes_on_the_sources_only_cost_time(root: Path, out: Path, content: str) -> None:
+    first = prepare(root, out)
+    (out / "sources.json").write_text(content)
+    assert prepare(root, out) == first
+
+
+def test_two_at_once_into_one_folder_are_refused(root: Path, out: Path) -> None:
+    out.mkdir()
+    with (
+        FileLock(out / ".lock"),
+        pytest.raises(DataError, match="another process is preparing data into"),
+    ):
+        prepare(root, out)
+
+
+def test_what_does_not_fit_on_the_disk_is_refused_before_anything_is_written(
+    root: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(root)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"has 0\.0 GB free, and the prepared data needs about"):
+        prepare(root, out)
+    assert times(out) == {}
+
+
+def test_size_and_time_are_told_before_starting(
+    root: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "deblur"):
+        prepare(root, out)
+        prepare(root, out)
+    told = [record.message for record in caplog.records if "preparing" in record.message]
+    assert len(told) == 1, "nothing to do, nothing to tell"
+    assert told[0].startswith(f"preparing 6 of 6 pairs (gopro layout) into {out}: about 0.00 GB")
+
+
+def test_data_at_an_address_is_prepared_like_a_folder(
+    tiny_root: Path, tiny_data: Path, out: Path, decoded: list[str]
+) -> None:
+    fsspec.filesystem("memory").put(str(tiny_root), "/prepare/tiny", recursive=True)
+    manifest = prepare("memory://prepare/tiny", out)
+    assert manifest.digest == read_manifest(tiny_data).digest
+    assert_equals_pictures(out, tiny_root)
 
 
 @pytest.mark.parametrize(
@@ -174,19 +316,17 @@ def test_a_crop_equals_the_slice_of_the_whole_picture(
             np.testing.assert_array_equal(crop, whole[box])
 
 
-def test_what_is_read_may_be_changed_without_changing_the_map(tiny_data: Path) -> None:
-    pairs = open_pairs(tiny_data, "val")
-    blurred, _ = pairs.read(0)
-    original = blurred.copy()
-    blurred[:] = 0
-    np.testing.assert_array_equal(pairs.read(0)[0], original)
+def test_what_is_read_cannot_change_the_map(tiny_data: Path) -> None:
+    blurred, _ = open_pairs(tiny_data, "val").read(0)
+    with pytest.raises(ValueError, match="read-only"):
+        blurred[:] = 0
 
 
 def test_pickled_pairs_do_not_carry_the_pixels_and_still_read(tiny_data: Path) -> None:
     pairs = open_pairs(tiny_data, "train")
     blurred, sharp = pairs.read(3)  # opens the map
     pickled = pickle.dumps(pairs)
-    assert len(pickled) < 4000 < (tiny_data / "train.npy").stat().st_size // 20
+    assert len(pickled) < 4000 < shard(tiny_data, "train").stat().st_size // 20
     again = pickle.loads(pickled)
     assert len(again) == 4
     np.testing.assert_array_equal(again.read(3)[0], blurred)
@@ -212,9 +352,11 @@ def test_a_differently_sized_pair_is_refused_with_both_sizes(root: Path, out: Pa
     file = root / "test" / "lettering-test" / "sharp" / "000001.png"
     height, width = read_rgb(file).shape[:2]
     Image.fromarray(read_rgb(file)[2:]).save(file)
-    with pytest.raises(DataError, match="differ in size") as raised:
+    with pytest.raises(DataError, match="both must have the same size") as raised:
         prepare(root, out)
-    assert f"({height}, {width}) and ({height - 2}, {width})" in str(raised.value)
+    assert f"is {width}x{height}, but its sharp picture is {width}x{height - 2}" in str(
+        raised.value
+    )
     assert not (out / MANIFEST).exists()
 
 
@@ -232,13 +374,14 @@ def test_a_damaged_picture_is_refused_with_its_name(
 
 
 DAMAGED = {
-    "cut": '{"format": 1, "subset"',
+    "cut": '{"format": 2, "subset"',
     "empty": "",
     "binary": "\udcff\udcfe",
     "a list": "[1, 2]",
     "foreign": '{"name": "my web page", "start_url": "/"}',
     "of another format": '{"format": 99, "splits": {}}',
-    "without splits": '{"format": 1}',
+    "of the format before": '{"format": 1, "splits": {}}',
+    "without splits": '{"format": 2}',
 }
 
 
@@ -267,12 +410,20 @@ def test_a_damaged_or_foreign_manifest_is_refused_and_kept(
     assert_equals_pictures(out, root)
 
 
+def test_a_manifest_that_was_edited_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    manifest = json.loads((tiny_data / MANIFEST).read_text(encoding="utf-8"))
+    manifest["splits"]["test"]["pairs"][0]["scene"] = "another"
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="was changed, its digest does not fit"):
+        read_manifest(tmp_path)
+
+
 def test_a_split_that_was_not_prepared_is_named_with_those_that_were(
     tiny_data: Path, tmp_path: Path
 ) -> None:
-    manifest = json.loads((tiny_data / MANIFEST).read_text(encoding="utf-8"))
-    del manifest["splits"]["val"]
-    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    manifest = read_manifest(tiny_data)
+    splits = {s: e for s, e in manifest.splits.items() if s != "val"}
+    Manifest(**{**vars(manifest), "splits": splits}).write(tmp_path)
     with pytest.raises(DataError, match="has no split 'val', only train, test"):
         open_pairs(tmp_path, "val")
 
@@ -284,18 +435,23 @@ def test_an_unprepared_split_or_its_folder_is_opened_alike(tiny_root: Path) -> N
     np.testing.assert_array_equal(by_split.read(0)[0], by_folder.read(0)[0])
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_a_map_that_does_not_fit_its_manifest_is_refused(
-    tiny_root: Path, tmp_path: Path, damage: str
+@pytest.mark.parametrize("damage", ["missing", "cut", "shorter", "of floats"])
+def test_a_shard_that_does_not_fit_its_manifest_is_refused_on_opening(
+    tiny_root: Path, out: Path, damage: str
 ) -> None:
-    prepare(tiny_root, tmp_path / "out")
-    file = tmp_path / "out" / "test.npy"
+    prepare(tiny_root, out)
+    file = shard(out, "test")
     if damage == "missing":
         file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-500])
     else:
-        np.save(file, np.load(file)[:-1])
-    with pytest.raises(DataError, match=r"test\.npy .*prepare the data again"):
-        open_pairs(tmp_path / "out", "test").read(0)
+        pixels = np.load(file)
+        np.save(file, pixels[:-1] if damage == "shorter" else pixels.astype(np.float32))
+    with pytest.raises(DataError, match=r"test-\w+\.npy .*prepare the data again"):
+        open_pairs(out, "test")
+    prepare(tiny_root, out)
+    assert_equals_pictures(out, tiny_root)
 
 
 def test_data_prepared_from_one_subset_is_not_taken_for_the_other(tiny_data: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from deblur.data.layout import find_pairs
+from deblur.data.listing import find_pairs
 from deblur.data.pairs import FolderPairs
 from deblur.evaluation import evaluate
 from deblur.serving.engine import Engine
@@ -107,7 +107,7 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     file = fetch_model(f"models:/{MODEL_NAME}@{CANDIDATE}", platform.folder / "fetched.onnx")
     engine = Engine(file)
     assert engine.sha256 == version.tags["sha256"]
-    scores = evaluate(engine.predict, FolderPairs(find_pairs(tiny_root / "test")))
+    scores = evaluate(engine.predict, FolderPairs(find_pairs(tiny_root, "test")))
     assert float(version.tags["test_psnr"]) == pytest.approx(scores.psnr, abs=0.005)
     assert engine.contract.metrics["test_psnr"] == pytest.approx(scores.psnr, abs=0.005)
 

@@ -73,6 +73,23 @@ def test_every_epoch_reports_the_metrics_of_the_users_document(
     assert recorder.pictures == [("validation", 1), ("validation", 2)]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_from_pictures_equals_training_from_shards(
+    tiny_root: Path, tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path, workers: int
+) -> None:
+    losses = []
+    for name, data in (("pictures", tiny_root), ("shards", tiny_data)):
+        recorder = Recorder()
+        train(changed(tiny_config, workers=workers), data, tmp_path / name, tracker=recorder)
+        losses.append([values["train_loss"] for _, values in recorder.steps])
+    assert losses[0] == losses[1]
+    pictures, shards = (
+        load_checkpoint(tmp_path / name / "last.pt") for name in ("pictures", "shards")
+    )
+    assert_identical(pictures.model, shards.model)
+    assert pictures.data_digest == shards.data_digest
+
+
 def test_a_resumed_run_equals_one_that_was_never_interrupted(
     tiny_data: Path, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

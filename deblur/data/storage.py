@@ -1,0 +1,110 @@
+"""Where data lies: a local path, or any address that fsspec knows (``s3://bucket/folder``)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+from deblur.errors import DataError, SetupError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+#: Both have the methods of ``pathlib.Path`` that reading needs.
+Location: TypeAlias = Union[Path, "UPath"]
+
+
+def location(address: str | Location) -> Location:
+    """A path for a local address, a ``UPath`` for one with a scheme such as ``s3://``.
+
+    Raises:
+        SetupError: the package that reads such addresses is missing.
+    """
+    if "://" not in str(address):
+        return Path(str(address))
+    try:
+        from upath import UPath
+
+        opened = UPath(str(address))
+        _ = opened.fs  # made on first use, and where a missing package shows
+    except ImportError as error:
+        raise SetupError(
+            f"{address} cannot be read: {error}. For s3:// addresses:  pip install -e '.[s3]'"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{address} is not an address that can be read: {error}") from None
+    return opened
+
+
+def list_files(folder: Location) -> list[str]:
+    """All files below ``folder``, as sorted relative paths with forward slashes.
+
+    Hidden files and folders are left out: macOS and copying tools leave pictures' names there.
+
+    Raises:
+        DataError: the store cannot be reached.
+    """
+    if isinstance(folder, Path):
+        found = [
+            Path(parent, name).relative_to(folder).as_posix()
+            for parent, _, names in os.walk(folder, followlinks=True)
+            for name in names
+        ]
+    else:
+        with reachable(folder):
+            top = folder.path.rstrip("/") + "/"
+            found = [path.removeprefix(top) for path in folder.fs.find(folder.path)]
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.split("/")))
+
+
+def read_file(file: Location) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
+    try:
+        with reachable(file):
+            return file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist: restore it, or remove it from the list") from None
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+
+
+def state_of(file: Location) -> str | None:
+    """A word that changes when the file does: its size and the time or tag that its store keeps.
+
+    ``None`` where the store tells nothing: such a file has to be read to know.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(file, Path):
+        status = file.stat()
+        return f"{status.st_size}-{status.st_mtime_ns}"
+    with reachable(file):
+        told = file.fs.info(file.path)
+    mark = next(
+        (told[key] for key in ("ETag", "etag", "LastModified", "mtime") if told.get(key)), None
+    )
+    return None if mark is None else f"{told.get('size')}-{mark}"
+
+
+@contextmanager
+def reachable(address: Location) -> Iterator[None]:
+    """Turn what stores raise (refused, no such bucket, wrong key) into a ``DataError``."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        if isinstance(error, DataError | FileNotFoundError) or isinstance(address, Path):
+            raise
+        said = str(error) or type(error).__name__
+        raise DataError(
+            f"{address} cannot be read ({said}): check the address, and the store's credentials "
+            "in the environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a "
+            "store of your own, AWS_ENDPOINT_URL)"
+        ) from None
