@@ -20,7 +20,7 @@ from deblur.cpus import usable_cpus
 from deblur.data.blur import motion_blur, random_camera_path
 from deblur.data.crops import Crop, EpochBatches
 from deblur.data.dataset import DeblurDataset
-from deblur.data.feed import feed, to_device
+from deblur.data.feed import CropFeed, feed, to_device
 from deblur.data.prepare import prepare
 from deblur.data.randomness import Stream, generator
 from deblur.data.scenes import discs, gratings, lettering, masonry
@@ -95,7 +95,7 @@ def png_rate(dataset: DeblurDataset, args: argparse.Namespace) -> float:
     """Pairs per second of the common path."""
     loader = DataLoader(
         dataset,
-        batch_sampler=EpochBatches(len(dataset), args.batch_size, 0, range(10**6)),  # type: ignore[arg-type]
+        batch_sampler=EpochBatches(len(dataset), args.batch_size, 0, range(10**6)),
         num_workers=args.workers,
         multiprocessing_context="spawn" if args.workers else None,
     )
@@ -111,7 +111,7 @@ def prepared_rate(dataset: DeblurDataset, args: argparse.Namespace, normalise: b
             to_device(batch, CPU)  # type: ignore[arg-type]
         return batch.pixels.shape[1]  # type: ignore[attr-defined]
 
-    return _rate(feed(dataset, batches, args.workers, CPU), count, args.seconds)
+    return _rate(feed(CropFeed(dataset), batches, args.workers, CPU), count, args.seconds)
 
 
 def _rate(stream, count, seconds: float) -> float:  # type: ignore[no-untyped-def]

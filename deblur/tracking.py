@@ -82,8 +82,8 @@ class MlflowRun:
         file = f"{name}/{step:06d}.jpg" if step is not None else f"{name}.png"
         _mlflow().log_image(np.asarray(image), artifact_file=file)
 
-    def artifact(self, path: Path) -> None:
-        _mlflow().log_artifact(str(path))
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        _mlflow().log_artifact(str(path), folder)
 
 
 @contextmanager

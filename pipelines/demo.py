@@ -24,8 +24,9 @@ from deblur.data.sample import build_sample
 from deblur.errors import DeblurError
 from deblur.metrics import quality
 from deblur.progress import for_terminal
+from deblur.settings import parse_overrides
 from deblur.sheet import SheetRow, before_after_sheet
-from deblur.training.config import make_config, parse_overrides
+from deblur.training.config import make_config
 from pipelines.services import HOST, Service, Services, free_port
 
 DATA = Path("data/sample")

@@ -6,7 +6,7 @@ Turning, conversion and normalisation happen on the device. The crops are those 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from deblur.data.crops import Crop, EpochBatches
 from deblur.data.dataset import DeblurDataset
+
+Batch = TypeVar("Batch")
 
 
 class CropBatch(NamedTuple):
@@ -34,10 +36,15 @@ class CropFeed(Dataset[CropBatch]):
     def __init__(self, dataset: DeblurDataset) -> None:
         self.dataset = dataset
 
+    def __len__(self) -> int:
+        return len(self.dataset)
+
     def __getitem__(self, crop: Crop) -> CropBatch:
+        """A batch of one."""
         return self.__getitems__([crop])
 
     def __getitems__(self, crops: Sequence[Crop]) -> CropBatch:
+        """The crops in their order, on the CPU."""
         size = self.dataset.patch_size
         pixels = _empty((2, len(crops), size, size, 3))
         turns = torch.empty((len(crops), 3), dtype=torch.bool)
@@ -50,13 +57,20 @@ class CropFeed(Dataset[CropBatch]):
 
 
 def feed(
-    dataset: DeblurDataset, batches: EpochBatches, workers: int, device: torch.device
-) -> Iterator[CropBatch]:
-    """The batches in their order, read by ``workers`` processes ahead of time (0: by this one)."""
+    crops: Dataset[Batch], batches: EpochBatches, workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """The batches in their order, read by ``workers`` processes ahead of time (0: by this one).
+
+    Args:
+        crops: makes a whole batch of a list of ``Crop`` in its ``__getitems__``.
+        batches: which crops, in which order.
+        workers: loader processes.
+        device: where the batches will go.
+    """
     return iter(
         DataLoader(
-            CropFeed(dataset),
-            batch_sampler=batches,  # type: ignore[arg-type]
+            crops,
+            batch_sampler=batches,
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=device.type == "cuda",
@@ -88,5 +102,6 @@ def _empty(shape: tuple[int, ...]) -> Tensor:
     return tensor.share_memory_() if get_worker_info() is not None and tensor.numel() else tensor
 
 
-def _as_it_is(batch: CropBatch) -> CropBatch:
+def _as_it_is(batch: Any) -> Any:
+    """What ``__getitems__`` returns is the batch already."""
     return batch

@@ -7,12 +7,12 @@ A layout is a small mapping: for each split, where its blurred and its sharp pic
 
 import re
 import tomllib
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from deblur.data.storage import Location, reachable
 from deblur.errors import DataError
+from deblur.settings import readable
 
 SPLITS = ("train", "val", "test")
 SHARP = "sharp"
@@ -93,15 +93,10 @@ def read_layout(source: Location) -> Layout:
     except FileNotFoundError:
         raise DataError(f"there is no layout file {source}: see docs/data.md for one") from None
     except ValidationError as error:
-        said = "; ".join(_said(problem) for problem in error.errors())
-        raise DataError(f"{source} is not a valid layout: {said} (see docs/data.md)") from None
+        said = readable(error, Layout.model_fields, f"layout {source}")
+        raise DataError(f"{said} (see docs/data.md)") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{source} cannot be read as a layout: {error}") from None
-
-
-def _said(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _by_split(blur: str, sharp: str) -> Layout:

@@ -154,6 +154,24 @@ def split_of(scene: str, hold_out: float) -> str:
     return "test" if place < hold_out else "val" if place < 2 * hold_out else "train"
 
 
+def divide(scenes: Iterable[str], hold_out: float) -> dict[str, str]:
+    """The split of each scene, as ``split_of`` says. Where chance left ``test`` or ``val`` empty, as
+    it does with a handful of scenes, the training scene nearest to it goes there.
+    """
+    splits = {scene: split_of(scene, hold_out) for scene in scenes}
+    for split in ("test", "val") if hold_out > 0 else ():
+        training = [scene for scene in splits if splits[scene] == "train"]
+        if split not in splits.values() and len(training) > 1:
+            splits[min(training, key=fraction_of)] = split
+    return splits
+
+
+def name_of(data: str | Location) -> str:
+    """A short name for a data set: the last part of its address."""
+    name = location(data).absolute().name.removesuffix(".csv").removesuffix(".toml")
+    return name or "data"  # a bucket as a whole
+
+
 def data_kind(data: str | Location) -> str:
     """``simulated`` or ``recorded``. A simulated data set says so in its ``dataset.json``; anything
     else is taken to be recorded."""
@@ -281,8 +299,9 @@ def _divided(listing: Listing, hold_out: float, folder: str = "") -> Listing:
     splits = listing.splits
     if UNDIVIDED in splits:
         pairs, splits = splits[UNDIVIDED], {}
+        by_scene = divide({pair.scene for pair in pairs}, hold_out)
         for pair in pairs:
-            split = folder if folder in SPLITS else split_of(pair.scene, hold_out)
+            split = folder if folder in SPLITS else by_scene[pair.scene]
             splits.setdefault(split, []).append(pair)
     ordered = {split: splits[split] for split in SPLITS if split in splits}
     return Listing(listing.layout, ordered, listing.unpaired)

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     CROP = 2
     BLUR = 3
     SCENE = 4
+    VIDEO = 5
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> np.random.Generator:

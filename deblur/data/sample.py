@@ -5,29 +5,24 @@ never by crop. A file ``dataset.json`` says how it was made and that the blur is
 ``SOURCES.md`` lists where each picture comes from and its licence.
 """
 
-import json
-import os
 import shutil
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from deblur.data.blur import Averaging, motion_blur, random_camera_path
-from deblur.data.pairs import DESCRIPTION
-from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS, Drawing, Photograph
-from deblur.errors import DataError
-from deblur.metrics import psnr
+from deblur.data.blur import Averaging
+from deblur.data.listing import read_description
+from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS, Drawing
+from deblur.data.shake import Scene, ShakeConfig, has_pairs, write_pairs
+from deblur.data.writing import PairWriter
 from deblur.progress import SILENT, Progress
 
 #: Raised whenever the same seed gives other pixels than before.
 SAMPLE_VERSION = 1
-
-Scene = Photograph | Drawing
 
 
 @dataclass(frozen=True)
@@ -69,88 +64,47 @@ def build_sample(
 ) -> SampleSummary:
     """Build the sample data set below ``root``, or keep it if it is already the one asked for.
 
-    The set is made in a folder beside ``root`` and moved into place when complete, so an
-    interrupted build leaves no half data set.
+    A build that was interrupted goes on where it was; a sample of another configuration is made
+    anew in its place.
 
     Raises:
         DataError: ``root`` holds something else that would be overwritten.
         SetupError: a package that brings the photographs is missing.
     """
     root = root.resolve()
-    description = {"kind": "simulated", "version": SAMPLE_VERSION, "config": asdict(config)}
-    kept = _read_description(root)
-    if kept is not None and {k: kept.get(k) for k in description} == description:
-        return SampleSummary(root=root, reused=True, **kept["summary"])
-    if root.exists() and any(root.iterdir()) and kept is None:
-        raise DataError(
-            f"{root} exists and is not a sample data set, so it will not be overwritten: "
-            "name another folder, or remove this one"
-        )
-
-    building = root.with_name(f".{root.name}.building-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        summary = _build(building, config, progress)
-        (building / DESCRIPTION).write_text(
-            json.dumps({**description, "summary": summary}, indent=2) + "\n", encoding="utf-8"
-        )
-        (building / "SOURCES.md").write_text(_sources(), encoding="utf-8")
-        root.parent.mkdir(parents=True, exist_ok=True)
-        if root.exists():
-            shutil.rmtree(root)
-        building.rename(root)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    recipe = {"sample": SAMPLE_VERSION, "config": asdict(config)}
+    scenes = _scenes(config)  # before anything is removed: it fails if a package is missing
+    if _is_another_sample(root, recipe):
+        shutil.rmtree(root)
+    writer = PairWriter(root, recipe)
+    if writer.finished is not None and has_pairs(writer, scenes, config.averaging):
+        return SampleSummary(root=root, reused=True, **writer.finished)
+    shake = ShakeConfig(
+        seed=config.seed, averaging=config.averaging, shortest=config.shortest,
+        longest=config.longest, roll=config.roll, perspective=0.0, noise=config.noise,
+        highlights=1.0,
+    )  # fmt: skip
+    summary: dict[str, Any] = write_pairs(writer, scenes, shake, progress, "sample data")
+    writer.finish(summary, _sources())
     return SampleSummary(root=root, reused=False, **summary)
 
 
-def _read_description(root: Path) -> dict | None:
-    try:
-        described = json.loads((root / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return described if isinstance(described, dict) and "summary" in described else None
+def _is_another_sample(root: Path, recipe: dict) -> bool:
+    """Whether a sample made in another way is there. The first ones held no ``recipe``."""
+    there = read_description(root)
+    return there.get("recipe") != recipe and (
+        "sample" in there.get("recipe", {}) or {"version", "config", "summary"} <= there.keys()
+    )
 
 
-def _build(root: Path, config: SampleConfig, progress: Progress) -> dict:
-    jobs = [
-        (scene, frame)
-        for scene in (*PHOTOGRAPHS, *DRAWINGS)
-        for frame in range(config.frames if scene.split == "train" else max(1, config.frames // 2))
-    ]
-    originals = {
-        scene.name: scene.open(config.seed) if isinstance(scene, Drawing) else scene.open()
-        for scene in (*PHOTOGRAPHS, *DRAWINGS)
-    }
-
-    def make(job: tuple[Scene, int]) -> float:
-        scene, frame = job
-        return _write_pair(root, scene, frame, originals[scene.name], config)
-
-    psnrs = []
-    # Pillow warps and compresses outside the interpreter lock, so threads use all cores.
-    with progress.task("sample data", len(jobs), "pairs") as advance, ThreadPoolExecutor() as pool:
-        for value in pool.map(make, jobs):
-            psnrs.append(value)
-            advance(1)
-    counts = {s: sum(scene.split == s for scene, _ in jobs) for s in ("train", "val", "test")}
-    return {**counts, "blurred_psnr": round(float(np.mean(psnrs)), 3)}
-
-
-def _write_pair(
-    root: Path, scene: Scene, frame: int, original: np.ndarray, config: SampleConfig
-) -> float:
-    rng = generator(config.seed, Stream.BLUR, zlib.crc32(scene.name.encode()), frame)
-    length = float(rng.uniform(config.shortest, config.longest))
-    path = random_camera_path(rng, length, float(rng.uniform(0.0, config.roll)))
-    mean, sharp = motion_blur(original, path, config.averaging)
-    noisy = mean + rng.normal(0.0, config.noise, mean.shape)
-    blurred = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    for kind, pixels in ((config.averaging, blurred), ("sharp", sharp)):
-        folder = root / scene.split / scene.name / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / f"{frame + 1:06d}.png", compress_level=1)
-    return psnr(blurred, sharp)
+def _scenes(config: SampleConfig) -> list[Scene]:
+    scenes = []
+    for source in (*PHOTOGRAPHS, *DRAWINGS):
+        opened = source.open(config.seed) if isinstance(source, Drawing) else source.open()
+        pairs = config.frames if source.split == "train" else max(1, config.frames // 2)
+        key = zlib.crc32(source.name.encode())
+        scenes.append(Scene(source.split, source.name, pairs, key, partial(np.asarray, opened)))
+    return scenes
 
 
 def _sources() -> str:

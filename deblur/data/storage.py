@@ -54,6 +54,7 @@ def list_files(folder: Location) -> list[str]:
     else:
         with reachable(folder):
             top = folder.path.rstrip("/") + "/"
+            folder.fs.invalidate_cache()  # stores remember their listings for as long as they live
             found = [path.removeprefix(top) for path in folder.fs.find(folder.path)]
     return sorted(f for f in found if not any(part.startswith(".") for part in f.split("/")))
 

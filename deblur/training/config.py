@@ -1,13 +1,14 @@
 """The training configuration: one frozen model, three recipes, no hidden defaults."""
 
-import difflib
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deblur.data.blur import Averaging
+from deblur.data.shake import ShakeConfig
 from deblur.digests import json_sha256
 from deblur.errors import ConfigError
+from deblur.settings import build, nearest
 from deblur.tiling import ALIGNMENT, DEFAULT_OVERLAP, DEFAULT_TILE
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -43,6 +44,27 @@ class TrainConfig(BaseModel):
     overlap: int = Field(DEFAULT_OVERLAP, ge=0, multiple_of=ALIGNMENT, description="tile overlap")
     workers: int = Field(0, ge=0, description="loader processes; they do not change the data")
     seed: int = Field(0, ge=0, description="of weights, order, crops and turns")
+    shake: ShakeConfig | None = Field(
+        None,
+        description="make the blur anew for each crop, from the sharp pictures alone; true, or "
+        "settings as shake.longest=20",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow(cls, values: Any) -> Any:
+        """The shake has the seed and the averaging of the training."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("shake") in (None, False, "false", "none"):
+            return {**values, "shake": None}
+        shake = {} if values["shake"] in (True, "true") else values["shake"]
+        if isinstance(shake, ShakeConfig):
+            shake = shake.model_dump()
+        if not isinstance(shake, dict):
+            raise ValueError(f"shake is {shake!r}, expected true or settings as shake.longest=20")
+        own = {"seed": values.get("seed", 0), "averaging": values.get("subset", "blur")}
+        return {**values, "shake": {**shake, **own}}
 
     @model_validator(mode="after")
     def _geometry(self) -> Self:
@@ -81,48 +103,12 @@ def make_config(recipe: str = "seed", overrides: dict[str, Any] | None = None) -
 
     Args:
         recipe: a key of ``RECIPES``.
-        overrides: field names and values; strings are read as the field's type.
+        overrides: field names and values, a dot before fields of fields; strings are read as the
+            field's type.
 
     Raises:
         ConfigError: unknown recipe, unknown field (with the nearest one named), bad value.
     """
     if recipe not in RECIPES:
-        raise ConfigError(f"there is no recipe '{recipe}'{_nearest(recipe, RECIPES)}")
-    try:
-        return TrainConfig(**{**RECIPES[recipe], **(overrides or {})})
-    except ValidationError as error:
-        raise ConfigError(_readable(error)) from None
-
-
-def parse_overrides(assignments: list[str]) -> dict[str, str]:
-    """``["batch_size=4"]`` as a dictionary.
-
-    Raises:
-        ConfigError: an entry is not of the form ``key=value``.
-    """
-    parsed = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key or not value:
-            raise ConfigError(
-                f"'{assignment}' is not a setting: expected key=value, as batch_size=4"
-            )
-        parsed[key.strip()] = value.strip()
-    return parsed
-
-
-def _readable(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "configuration"
-        if problem["type"] == "extra_forbidden":
-            problems.append(f"unknown key '{key}'{_nearest(key, TrainConfig.model_fields)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{key} = {problem['input']!r}: {message}")
-    return "the training configuration is not valid: " + "; ".join(problems)
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+        raise ConfigError(f"there is no recipe '{recipe}'{nearest(recipe, RECIPES)}")
+    return build(TrainConfig, {**RECIPES[recipe], **(overrides or {})}, "training configuration")

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import torch
 
 from deblur.data.crops import EpochBatches
 from deblur.data.dataset import DeblurDataset
-from deblur.data.feed import feed
+from deblur.data.device_blur import PhotoBatch
+from deblur.data.feed import CropBatch, CropFeed, feed
 from deblur.data.manifest import Manifest
 from deblur.data.pairs import Pairs, open_pairs
+from deblur.data.photo_crops import PhotoCrops, SharpOfPairs
 from deblur.data.prepare import describe
 from deblur.device import choose_numerics
 from deblur.errors import DeblurError
@@ -47,7 +50,7 @@ class TrainSummary:
 
 def train(
     config: TrainConfig,
-    data: Path,
+    data: Path | str,
     out: Path,
     *,
     manifest: Manifest | None = None,
@@ -77,26 +80,20 @@ def train(
     """
     numerics = choose_numerics(config.precision, device)
     manifest = manifest or describe(data, config.subset, progress)
-    dataset = DeblurDataset(
-        data,
-        patch_size=config.patch_size,
-        subset=config.subset,
-        seed=config.seed,
-        crops_per_image=config.crops_per_image,
-    )
+    crops = training_crops(data, config)
     validation = validation_pairs(data, manifest)
     run = TrainingRun(config, manifest.digest, numerics)
     out.mkdir(parents=True, exist_ok=True)
     run.resume(out / LAST)
 
     batches = EpochBatches(
-        len(dataset), config.batch_size, config.seed, range(run.epoch, config.num_epochs)
+        len(crops), config.batch_size, config.seed, range(run.epoch, config.num_epochs)
     )
     total_steps = batches.per_epoch * config.num_epochs
-    stream = feed(dataset, batches, config.workers, numerics.device)
+    stream: Iterator[CropBatch | PhotoBatch] = feed(crops, batches, config.workers, numerics.device)
     log.info(
         "training on %s in %s: %d crops, %d steps an epoch, %d of %d epochs done",
-        numerics.device, numerics.name, len(dataset), batches.per_epoch, run.epoch,
+        numerics.device, numerics.name, len(crops), batches.per_epoch, run.epoch,
         config.num_epochs,
     )  # fmt: skip
 
@@ -124,7 +121,7 @@ def train(
         metrics = {
             "train_loss": train_loss,
             "learning_rate": learning_rate(config, run.step - 1, total_steps),
-            "crops_per_second": len(dataset) / (time.monotonic() - started),
+            "crops_per_second": len(crops) / (time.monotonic() - started),
         }
         improved = False
         if run.epoch % config.validate_every == 0 or run.epoch == config.num_epochs:
@@ -149,7 +146,24 @@ def train(
     )
 
 
-def validation_pairs(data: Path, manifest: Manifest) -> Pairs:
+def training_crops(data: Path | str, config: TrainConfig) -> CropFeed | PhotoCrops:
+    """The crops of the split ``train``: of its pairs, or of its sharp pictures to be shaken."""
+    pairs = open_pairs(data, "train", config.subset)
+    if config.shake is not None:
+        return PhotoCrops(
+            SharpOfPairs(pairs), config.shake, config.patch_size, config.crops_per_image
+        )
+    return CropFeed(
+        DeblurDataset(
+            pairs,
+            patch_size=config.patch_size,
+            seed=config.seed,
+            crops_per_image=config.crops_per_image,
+        )
+    )
+
+
+def validation_pairs(data: Path | str, manifest: Manifest) -> Pairs:
     """The split that training watches: ``val`` where the data set has one, else ``test``.
 
     GOPRO_Large has no ``val``; the field watches ``test`` there, and so do we.

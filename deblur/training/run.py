@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from deblur.data.device_blur import PhotoBatch, shake_batch
 from deblur.data.feed import CropBatch, to_device
 from deblur.data.pairs import Pairs
 from deblur.device import Numerics
@@ -66,12 +67,12 @@ class TrainingRun:
         self.stale = 0
         self.metrics: dict[str, float] = {}
 
-    def train_step(self, batch: CropBatch, total_steps: int) -> Tensor:
+    def train_step(self, batch: CropBatch | PhotoBatch, total_steps: int) -> Tensor:
         """One optimizer step on a batch; returns the loss, left on the device."""
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, total_steps)
-        blurred, sharp = to_device(batch, self.numerics.device)
+        blurred, sharp = self._on_device(batch)
         with self.numerics.autocast():
             restored = self.model(blurred)
         loss = self.criterion(restored, sharp)
@@ -86,6 +87,13 @@ class TrainingRun:
             self.ema.update_parameters(self.model)
         self.step += 1
         return loss.detach()
+
+    def _on_device(self, batch: CropBatch | PhotoBatch) -> tuple[Tensor, Tensor]:
+        """``(blurred, sharp)``: ``[N, 3, S, S]`` float32 in [-1, 1]."""
+        if isinstance(batch, CropBatch):
+            return to_device(batch, self.numerics.device)
+        assert self.config.shake is not None
+        return shake_batch(batch.to(self.numerics.device), self.config.shake)
 
     def predictor(self) -> Predict:
         """The network as it would be served: averaged weights if there are any, serving tiles."""

@@ -1,6 +1,7 @@
 """Training in an MLflow run that belongs to the folder of the training run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from deblur.data.prepare import describe
@@ -13,7 +14,12 @@ RUN_FILE = "mlflow_run.json"
 
 
 def train_tracked(
-    config: TrainConfig, recipe: str, data: Path, out: Path, progress: Progress = SILENT
+    config: TrainConfig,
+    recipe: str,
+    data: Path | str,
+    out: Path,
+    progress: Progress = SILENT,
+    documents: Sequence[Path] = (),
 ) -> tuple[TrainSummary, str]:
     """Train as ``deblur.training.loop.train`` does, and record it.
 
@@ -25,6 +31,7 @@ def train_tracked(
         data: a data set, prepared or not.
         out: folder of the run.
         progress: shows steps, rate and time left.
+        documents: files about the data to keep with the run.
 
     Returns:
         What the training came to, and the id of its MLflow run.
@@ -42,9 +49,9 @@ def train_tracked(
                 "config.digest": config.digest(),
             }
         )
-        summary = train(
-            config, data, out, manifest=manifest, tracker=run, progress=progress
-        )
+        for document in documents:
+            run.artifact(document, "data")
+        summary = train(config, data, out, manifest=manifest, tracker=run, progress=progress)
     return summary, run.run_id
 
 

@@ -19,7 +19,7 @@ def batches_of(data: Path, workers: int, rank: int = 0, world_size: int = 1) -> 
     """Three epochs, from the second on, in batches of 3."""
     dataset = DeblurDataset(data, patch_size=SIZE, seed=5, crops_per_image=2)
     order = EpochBatches(len(dataset), 3, 5, range(1, 4), rank, world_size)
-    return list(feed(dataset, order, workers, CPU))
+    return list(feed(CropFeed(dataset), order, workers, CPU))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_the_device_makes_what_the_dataset_returns(
 def test_an_empty_share_of_a_batch_is_an_empty_batch(tiny_data: Path) -> None:
     dataset = DeblurDataset(tiny_data, patch_size=SIZE)
     order = EpochBatches(1, 2, 0, range(1), rank=1, world_size=2)
-    (batch,) = feed(dataset, order, 0, CPU)
+    (batch,) = feed(CropFeed(dataset), order, 0, CPU)
     blurred, _ = to_device(batch, CPU)
     assert blurred.shape == (0, 3, SIZE, SIZE)
 

@@ -8,7 +8,15 @@ import fsspec
 import pytest
 
 from deblur.data.blur import Averaging
-from deblur.data.listing import Pair, data_kind, find_pairs, find_splits, list_data, split_of
+from deblur.data.listing import (
+    Pair,
+    data_kind,
+    divide,
+    find_pairs,
+    find_splits,
+    list_data,
+    split_of,
+)
 from deblur.errors import DataError
 
 EXPECTED = "expected ROOT/{train,test}/SCENE/{blur,sharp}/*.png as in GOPRO_Large"
@@ -89,6 +97,20 @@ def test_plain_folders_are_divided_by_name(tmp_path: Path) -> None:
         assert set(pairs) <= set(grown[split])
 
 
+@pytest.mark.parametrize("count", range(1, 12))
+def test_a_small_set_has_all_splits_where_chance_left_enough_for_training(count: int) -> None:
+    for seed in range(50):
+        scenes = [f"{seed}-{number}" for number in range(count)]
+        by_chance = [split_of(scene, 0.1) for scene in scenes]
+        splits = divide(scenes, 0.1)
+        assert list(splits) == scenes
+        if by_chance.count("train") >= 3:
+            assert set(splits.values()) == {"train", "val", "test"}
+        for scene, chance in zip(scenes, by_chance, strict=True):
+            assert splits[scene] == chance or chance == "train"
+    assert set(divide(["a", "b", "c", "d"], 0.0).values()) == {"train"}
+
+
 def test_scenes_without_splits_are_divided_by_scene(tmp_path: Path) -> None:
     for scene in range(40):
         for frame in range(3):
@@ -148,19 +170,25 @@ def test_a_layout_may_be_declared_beside_the_pictures_or_elsewhere(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("splits = 3", "splits: Input should be a valid dictionary"),
-        ("[splits.all]\nblur = 'a/{name}'", "splits.all.sharp: Field required"),
+        ("splits = 3", "splits = 3: Input should be a valid dictionary"),
+        (
+            "[splits.all]\nblur = 'a/{name}'",
+            "splits.all.sharp = {'blur': 'a/{name}'}: Field required",
+        ),
         ("[splits.all]\nblur = 'a/{nam}'\nsharp = 'b/{name}'", "unknown place {nam}"),
         ("[splits.all]\nblur = 'a'\nsharp = 'b/{name}'", "expected one place {name}"),
         ("[splits.training]\nblur='a/{name}'\nsharp='b/{name}'", "expected train, val, test"),
-        ("hold_ot = 1\n[splits.all]\nblur='a/{name}'\nsharp='b/{name}'", "hold_ot"),
+        (
+            "hold_ot = 1\n[splits.all]\nblur='a/{name}'\nsharp='b/{name}'",
+            "unknown key 'hold_ot'; did you mean 'hold_out'?",
+        ),
         ("[splits", "cannot be read as a layout"),
     ],
 )
 def test_a_layout_that_is_not_valid_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "layout.toml").write_text(text)
     message = refusal(lambda: find_splits(tmp_path))
-    assert message.startswith(str(tmp_path / "layout.toml"))
+    assert str(tmp_path / "layout.toml") in message
     assert said in message
 
 

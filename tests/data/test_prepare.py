@@ -17,6 +17,7 @@ from deblur.data import prepare as preparation
 from deblur.data.manifest import MANIFEST, Manifest, read_manifest
 from deblur.data.pairs import FolderPairs, PreparedPairs, available_splits, data_kind, open_pairs
 from deblur.data.prepare import describe, prepare
+from deblur.data.shards import write_shard
 from deblur.digests import file_sha256
 from deblur.errors import DataError, PictureError
 from deblur.images import read_rgb
@@ -56,10 +57,9 @@ def repaint(root: Path) -> np.ndarray:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The pairs that are decoded from now on, but for those that only tell size and time."""
     seen: list[str] = []
-    write = preparation.write_shard
 
     def watched(folder: Path, split: str, pairs: Iterable[Any]) -> Any:
-        entries, made = write(folder, split, pairs)
+        entries, made = write_shard(folder, split, pairs)
         seen.extend(f"{split}/{entry.scene}/{entry.name}" for entry in entries)
         return entries, made
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deblur.data.layout import find_pairs
+from deblur.data import shake
+from deblur.data.listing import find_pairs, find_splits
 from deblur.data.sample import SampleConfig, build_sample
 from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS
+from deblur.data.writing import PairWriter
 from deblur.digests import file_sha256
 from deblur.errors import DataError
 
@@ -24,7 +26,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def test_it_has_the_layout_of_gopro_and_splits_by_source_picture(sample: Path) -> None:
-    scenes = {s: {p.scene for p in find_pairs(sample / s)} for s in ("train", "val", "test")}
+    scenes = {split: {p.scene for p in pairs} for split, pairs in find_splits(sample).items()}
     assert len(scenes["train"]) == 13
     assert scenes["test"] == {"astronaut", "coffee", "lettering-4"}
     assert not scenes["train"] & scenes["test"] and not scenes["train"] & scenes["val"]
@@ -64,13 +66,43 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_an_interrupted_build_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_build_goes_on_and_ends_with_the_same_pictures(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> float:
-        raise KeyboardInterrupt
+    real, calls = shake.shake, 0
 
-    monkeypatch.setattr("deblur.data.sample._write_pair", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    def interrupted(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shake, "shake", interrupted)
         build_sample(tmp_path / "set", ONE_FRAME)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match="unfinished"):
+        find_pairs(tmp_path / "set", "train")
+    kept = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("sharp/*.png")}
+    assert kept
+    assert not build_sample(tmp_path / "set", ONE_FRAME).reused
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert digests(tmp_path / "set") == digests(sample)
+
+
+def test_a_sample_of_another_configuration_is_made_anew(sample: Path, tmp_path: Path) -> None:
+    build_sample(tmp_path / "set", SampleConfig(frames=1, seed=1))
+    # As the first samples described themselves.
+    old = {"kind": "simulated", "version": 1, "config": {}, "summary": {}}
+    for described in (None, json.dumps(old)):
+        if described:
+            (tmp_path / "set" / "dataset.json").write_text(described)
+        assert not build_sample(tmp_path / "set", ONE_FRAME).reused
+        assert digests(tmp_path / "set") == digests(sample)
+
+
+def test_a_simulated_set_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:
+    PairWriter(tmp_path / "set", {"photos": 1})
+    with pytest.raises(DataError, match="was made in another way"):
+        build_sample(tmp_path / "set", ONE_FRAME)
+    assert [p.name for p in (tmp_path / "set").iterdir()] == ["dataset.json"]

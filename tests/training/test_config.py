@@ -3,7 +3,8 @@
 import pytest
 
 from deblur.errors import ConfigError
-from deblur.training.config import RECIPES, make_config, parse_overrides
+from deblur.settings import parse_overrides
+from deblur.training.config import RECIPES, make_config
 from deblur.training.run import learning_rate
 
 
@@ -69,3 +70,29 @@ def test_the_cosine_rises_falls_and_ends_where_it_says() -> None:
     assert max(rates) == rates[9] == rates[10] == pytest.approx(1e-3)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 2e-6
+
+
+def test_shake_follows_the_seed_and_the_subset_of_the_training() -> None:
+    assert make_config("seed").shake is None
+    config = make_config("seed", {"shake": "true", "seed": 7, "subset": "blur_gamma"})
+    assert config.shake is not None
+    assert (config.shake.seed, config.shake.averaging) == (7, "blur_gamma")
+    part = make_config("seed", parse_overrides(["shake.longest=12", "seed=7"]))
+    assert part.shake is not None
+    assert (part.shake.longest, part.shake.seed) == (12.0, 7)
+    # As a checkpoint keeps it.
+    assert make_config("seed", part.model_dump(mode="json")) == part
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"shake": "maybe"}, "expected true or settings as shake.longest=20"),
+        ({"shake.longst": 20}, "unknown key 'shake.longst'"),
+        ({"shake": True, "shake.longest": 20}, "choose one"),
+        ({"shake.longest": 1, "shake.shortest": 2}, "shortest 2 is more than longest 1"),
+    ],
+)
+def test_settings_of_the_shake_are_checked(overrides: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+        make_config("seed", overrides)

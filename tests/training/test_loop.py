@@ -1,6 +1,7 @@
 """Training learns, survives a kill, and goes on exactly where it was."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from deblur.data.pairs import open_pairs
+from deblur.data.prepare import prepare
 from deblur.device import choose_numerics
 from deblur.errors import CheckpointError, ConfigError, DeblurError
 from deblur.evaluation import evaluate
@@ -88,6 +91,32 @@ def test_training_from_pictures_equals_training_from_shards(
     )
     assert_identical(pictures.model, shards.model)
     assert pictures.data_digest == shards.data_digest
+
+
+def test_training_on_shake_made_anew_resumes_exactly_and_never_reads_the_blurred_pictures(
+    tiny_root: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    def prepared(name: str, blackened: bool) -> Path:
+        root = shutil.copytree(tiny_root, tmp_path / name)
+        for file in (root / "train").glob("*/blur/*.png") if blackened else ():
+            Image.new("RGB", Image.open(file).size).save(file)
+        prepare(root, tmp_path / f"{name}-prepared")
+        return tmp_path / f"{name}-prepared"
+
+    config = changed(tiny_config, shake={"shortest": 3, "longest": 6, "perspective": 0})
+    config = changed(config, patch_size=48)
+    weights = []
+    for name, blackened in (("as it is", False), ("blackened", True)):
+        out = tmp_path / f"run {name}"
+        train(config, prepared(name, blackened), out)
+        weights.append(load_checkpoint(out / "last.pt").model)
+    assert_identical(*weights)
+
+    half = tmp_path / "half"
+    shutil.copytree(tmp_path / "run as it is", half)
+    (half / "epoch_0001.pt").replace(half / "last.pt")
+    train(config, tmp_path / "as it is-prepared", half)
+    assert_identical(load_checkpoint(half / "last.pt").model, weights[0])
 
 
 def test_a_resumed_run_equals_one_that_was_never_interrupted(

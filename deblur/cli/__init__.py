@@ -3,14 +3,15 @@ quick and loads neither torch nor MLflow.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from deblur.cli.common import Subset, parse_subset, readable_errors
+from deblur.cli.data import app as data_app
 from deblur.errors import DeblurError
 
 app = typer.Typer(
@@ -20,28 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Data sets of blurry and sharp pairs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-Subset = Annotated[str, typer.Option(help="Blurred folder: blur or blur_gamma.")]
-
-
-def readable_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an expected error's message alone and exit with 2; Ctrl-C exits with 130."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except DeblurError as error:
-            typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(130) from None
-
-    return run
 
 
 @app.callback()
@@ -57,54 +37,48 @@ def main(
     logging.getLogger("deblur").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-@data_app.command("sample")
-@readable_errors
-def data_sample(
-    root: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("data/sample"),
-    seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 0,
-    averaging: Annotated[str, typer.Option(help="blur or blur_gamma, as in GOPRO_Large.")] = "blur",
-    frames: Annotated[int, typer.Option(min=1, help="Blurred pictures per scene.")] = 8,
-) -> None:
-    """Make a small simulated data set from free photographs, in the layout of GOPRO_Large."""
-    from deblur.data.sample import SampleConfig, build_sample
-    from deblur.progress import for_terminal
-
-    config = SampleConfig(seed=seed, averaging=_subset(averaging), frames=frames)
-    made = build_sample(root, config, for_terminal())
-    typer.echo(
-        f"{'kept' if made.reused else 'made'} {made.root}: {made.train} training, {made.val} "
-        f"validation and {made.test} test pairs, simulated blur, blurred input at "
-        f"{made.blurred_psnr:.2f} dB; sources and licences in SOURCES.md"
-    )
-
-
 @app.command()
 @readable_errors
 def train(
-    data: Annotated[Path, typer.Argument(help="Data set in the layout of GOPRO_Large.")],
+    data: Annotated[str, typer.Argument(help="Data set: a folder, a .csv, s3://..., prepared.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
     recipe: Annotated[str, typer.Option(help="seed, gopro or demo.")] = "seed",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, as --set batch_size=4. Repeatable."),
     ] = None,
+    pictures: Annotated[
+        bool, typer.Option(help="Train from the pictures, without preparing them: slow.")
+    ] = False,
 ) -> None:
     """Validate, prepare and train. Tracked by MLflow. Started again, it goes on where it was."""
+    from deblur.data.listing import name_of
+    from deblur.data.manifest import is_prepared
+    from deblur.data.pairs import data_kind
     from deblur.data.prepare import prepare
-    from deblur.data.validation import inspect, require_usable
+    from deblur.data.validation import validate_data
     from deblur.progress import for_terminal
-    from deblur.training.config import make_config, parse_overrides
+    from deblur.settings import parse_overrides
+    from deblur.training.config import make_config
     from deblur.training.tracked import train_tracked
 
     config = make_config(recipe, parse_overrides(settings or []))
     progress = for_terminal()
-    require_usable(data, inspect(data, config.subset, config.patch_size, progress))
-    prepared = out.parent / "prepared" / f"{data.resolve().name}-{config.subset}"
-    manifest = prepare(data, prepared, config.subset, progress)
-    summary, _ = train_tracked(config, recipe, prepared, out, progress)
+    if not is_prepared(data):
+        name = f"{name_of(data)}-{config.subset}"
+        report = out.parent / "validation" / name
+        validated = validate_data(
+            data, config.subset, config.patch_size, out=report, progress=progress
+        )
+        validated.require_usable()
+        if not pictures:
+            prepared = out.parent / "prepared" / name
+            prepare(data, prepared, config.subset, progress)
+            data = str(prepared)
+    summary, _ = train_tracked(config, recipe, data, out, progress)
     typer.echo(
         f"{summary.best}: {summary.psnr:.2f} dB on validation after {summary.epochs} epochs, "
-        f"blurred input {summary.blurred_psnr:.2f} dB ({manifest['kind']} blur)"
+        f"blurred input {summary.blurred_psnr:.2f} dB ({data_kind(data)} blur)"
     )
 
 
@@ -112,7 +86,7 @@ def train(
 @readable_errors
 def evaluate(
     model: Annotated[str, typer.Argument(help="Checkpoint (.pt), ONNX file or models:/ address.")],
-    data: Annotated[Path, typer.Argument(help="Data set, prepared or not.")],
+    data: Annotated[str, typer.Argument(help="Data set, prepared or not.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     subset: Subset = "blur",
 ) -> None:
@@ -125,7 +99,7 @@ def evaluate(
     from deblur.progress import for_terminal
 
     predict = _predictor(model)
-    pairs = open_pairs(data, split, _subset(subset))
+    pairs = open_pairs(data, split, parse_subset(subset))
     scores = evaluate_pairs(predict, pairs, for_terminal())
     table = Table(title=f"{model} on {data}, {split}, {data_kind(data)} blur")
     for heading in ("scene", "pictures", "blurred dB", "dB", "gain dB", "blurred SSIM", "SSIM"):
@@ -143,7 +117,7 @@ def evaluate(
 @readable_errors
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, as runs/mine/best.pt.")],
-    data: Annotated[Path, typer.Argument(help="Data set; its test split is measured.")],
+    data: Annotated[str, typer.Argument(help="Data set; its test split is measured.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")] = Path("model.onnx"),
 ) -> None:
     """Write one ONNX file with its serving contract, checked against torch."""
@@ -278,9 +252,3 @@ def _local_model(model: str) -> Iterator[Path]:
             said = done.stderr.rpartition("error: ")[2].strip()
             raise DeblurError(said or f"fetching {model} ended with {done.returncode}")
         yield out
-
-
-def _subset(name: str) -> Any:
-    if name not in ("blur", "blur_gamma"):
-        raise DeblurError(f"there is no averaging '{name}': expected blur or blur_gamma")
-    return name
