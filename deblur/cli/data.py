@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deblur.cli.common import Subset, parse_subset, readable_errors
+
+if TYPE_CHECKING:
+    from deblur.data.validation import Finding, Validation
 
 app = typer.Typer(help="Data sets of blurry and sharp pairs.", no_args_is_help=True)
 
@@ -111,7 +114,6 @@ def validate(
     """Look at every pair and say what is wrong, with pictures. Exits with 2 if there are errors."""
     from deblur.data.listing import name_of
     from deblur.data.validation import make_validation_config, validate_data
-    from deblur.data.validation.report import print_findings
     from deblur.progress import for_terminal
     from deblur.settings import parse_overrides
 
@@ -125,8 +127,9 @@ def validate(
         out,
         for_terminal(),
     )
-    print_findings(validated)
-    validated.require_usable()
+    _print_validation(validated)
+    if not validated.usable:
+        raise typer.Exit(2)
 
 
 @app.command("prepare")
@@ -191,3 +194,35 @@ def diff(
         )
     if difference:
         raise typer.Exit(1)
+
+
+def _print_validation(validated: "Validation") -> None:
+    """The splits, what was found by check with one example each, and where the report is."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("split", title=f"{validated.data}, {validated.layout} layout, {validated.subset}")
+    for heading in ("pairs", "scenes", "blurred dB"):
+        table.add_column(heading, justify="right")
+    for split, count in validated.pairs.items():
+        psnr = validated.blurred_psnr[split]
+        table.add_row(split, str(count), str(validated.scenes[split]), f"{psnr:.2f}")
+    console.print(table)
+    by_check: dict[str, list[Finding]] = {}
+    for finding in validated.findings:
+        by_check.setdefault(finding.check, []).append(finding)
+    for check, findings in by_check.items():
+        first = findings[0]
+        colour = "red" if first.severity == "error" else "yellow"
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        console.print(
+            f"[{colour} bold]{first.severity}[/] [bold]{check}[/]: "
+            f"{escape(first.message)}{more}. {escape(first.advice)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    errors, warnings = len(validated.errors), len(validated.warnings)
+    verdict = "[green]usable[/]" if validated.usable else "[red]cannot be trained on[/]"
+    console.print(f"{verdict}: {errors} errors, {warnings} warnings; {validated.report}")
