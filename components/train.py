@@ -27,11 +27,13 @@ def train(
     out: str,
     recipe: str = "seed",
     overrides: Mapping[str, Any] | None = None,
+    report: str | None = None,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Train a recipe on prepared data in the folder ``out``, tracked by MLflow.
 
     The same call on the same folder goes on from its last checkpoint and in the same MLflow run.
+    The validation report in the folder ``report`` is kept there beside the curves.
 
     Raises:
         ConfigError: unknown recipe or field, or a bad value.
@@ -40,7 +42,8 @@ def train(
     from deblur.training.tracked import train_tracked
 
     config = make_config(recipe, dict(overrides or {}))
-    summary, run_id = train_tracked(config, recipe, Path(data.path), Path(out), progress)
+    documents = [Path(report) / name for name in ("report.html", "report.json")] if report else []
+    summary, run_id = train_tracked(config, recipe, Path(data.path), Path(out), progress, documents)
     return TrainResult(
         checkpoint=str(summary.best),
         run_id=run_id,

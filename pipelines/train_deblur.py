@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -25,26 +27,54 @@ import components.validate
 from components.register import Registration
 from deblur.cpus import sleep_when_idle
 from deblur.data.blur import Averaging
+from deblur.data.listing import name_of
 from deblur.errors import DeblurError
 from deblur.progress import for_terminal
 from deblur.training.config import make_config
 
+#: Emitted when prepared data changes: for automations that wait for it.
+DATA_VERSION_EVENT = "deblur.data.new-version"
+
 
 @task
-def validate(data_root: str, subset: Averaging, crop: int) -> components.validate.DataReport:
-    return components.validate.validate(data_root, subset, crop, for_terminal())
+def validate(
+    data_root: str,
+    out: str,
+    subset: Averaging,
+    crop: int,
+    checks: dict[str, Any],
+    reference: str | None,
+) -> components.validate.DataReport:
+    report = components.validate.validate(
+        data_root, out, subset, crop, checks, reference, for_terminal()
+    )
+    create_markdown_artifact(
+        report.summary, key="data-validation", description=f"{data_root}, {subset}"
+    )
+    return components.validate.require_usable(report)
 
 
 @task
 def prepare(data_root: str, out: str, subset: Averaging) -> components.prepare.PreparedData:
-    return components.prepare.prepare(data_root, out, subset, for_terminal())
+    data = components.prepare.prepare(data_root, out, subset, for_terminal())
+    if data.is_new:
+        emit_event(
+            event=DATA_VERSION_EVENT,
+            resource={"prefect.resource.id": f"deblur.data.{Path(out).name}"},
+            payload={"digest": data.digest, "previous": data.previous, "data_root": data_root},
+        )
+    return data
 
 
 @task
 def train(
-    data: components.prepare.PreparedData, out: str, recipe: str, overrides: dict[str, Any]
+    data: components.prepare.PreparedData,
+    out: str,
+    recipe: str,
+    overrides: dict[str, Any],
+    report: str,
 ) -> components.train.TrainResult:
-    return components.train.train(data, out, recipe, overrides, for_terminal())
+    return components.train.train(data, out, recipe, overrides, report, for_terminal())
 
 
 @task
@@ -76,7 +106,7 @@ def register(
 @flow(name="train-deblur")
 def train_deblur(
     data_root: Annotated[
-        str, Field(description="data set in the layout of GOPRO_Large")
+        str, Field(description="data set: a folder, a .toml layout or a .csv; local or s3://...")
     ] = "data/sample",
     recipe: Annotated[str, Field(description="seed, gopro or demo")] = "seed",
     overrides: Annotated[
@@ -86,6 +116,13 @@ def train_deblur(
     run_name: Annotated[
         str | None,
         Field(description="name of an earlier run to go on with; by default this flow run's"),
+    ] = None,
+    checks: Annotated[
+        dict[str, Any] | None,
+        Field(description="rules of validation that differ, as misaligned.threshold: 3"),
+    ] = None,
+    reference: Annotated[
+        str | None, Field(description="validation report of an earlier version, to see drift")
     ] = None,
 ) -> Registration:
     """Validate, prepare, train, evaluate, export and register.
@@ -97,14 +134,17 @@ def train_deblur(
     logging.getLogger("deblur").setLevel(logging.INFO)  # for the flow run's log, see prefect.toml
     config = make_config(recipe, overrides)
     out = Path(runs_dir) / (run_name or str(flow_run.name))
-    prepared_dir = str(
-        Path(runs_dir) / "prepared" / f"{Path(data_root).resolve().name}-{config.subset}"
+    name = f"{name_of(data_root)}-{config.subset}"
+    report_dir, prepared_dir = (
+        str(Path(runs_dir) / kind / name) for kind in ("validation", "prepared")
     )
 
     # Each stage waits for the one before: what a later one is given, the earlier one returned.
-    report = validate(data_root, config.subset, config.patch_size)
+    report = validate(
+        data_root, report_dir, config.subset, config.patch_size, checks or {}, reference
+    )
     data = prepare(report.data_root, prepared_dir, config.subset)
-    training = train(data, str(out), recipe, overrides or {})
+    training = train(data, str(out), recipe, overrides or {}, report.report)
     evaluation = evaluate(training, data)
     exported = export(training, evaluation, data)
     return register(training, evaluation, exported, data)

@@ -1,4 +1,4 @@
-"""Where the crops of an epoch lie and how they are turned: pure functions of (seed, epoch, index)."""
+"""Where the crops of an epoch lie and how they turn: pure functions of (seed, epoch, index)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -155,8 +155,8 @@ def split_of(scene: str, hold_out: float) -> str:
 
 
 def divide(scenes: Iterable[str], hold_out: float) -> dict[str, str]:
-    """The split of each scene, as ``split_of`` says. Where chance left ``test`` or ``val`` empty, as
-    it does with a handful of scenes, the training scene nearest to it goes there.
+    """The split of each scene, as ``split_of`` says. Where chance left ``test`` or ``val`` empty,
+    as it does with a handful of scenes, the training scene nearest to it goes there.
     """
     splits = {scene: split_of(scene, hold_out) for scene in scenes}
     for split in ("test", "val") if hold_out > 0 else ():

@@ -94,8 +94,7 @@ class PhotoCrops(Dataset[PhotoBatch]):
     Raises:
         DataError: no pictures, or one is smaller than a crop with its margin.
 
-    To load batches in other processes, give a ``DataLoader`` batches of ``Crop`` as
-    ``batch_sampler`` and ``as_it_is`` as ``collate_fn``.
+    ``deblur.data.feed.feed`` loads its batches, in other processes if asked to.
     """
 
     def __init__(
@@ -159,8 +158,3 @@ class PhotoCrops(Dataset[PhotoBatch]):
         height, width = self.sizes[picture]
         box, turn = random_place(self.config.seed, crop, height, width, self.side)
         return turned(self.pictures.read(picture, box), turn)
-
-
-def as_it_is(batch: PhotoBatch) -> PhotoBatch:
-    """The ``collate_fn`` of batches that are whole already."""
-    return batch

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from deblur.data.blur import Averaging, motion_blur, views
 from deblur.data.crops import Crop, EpochBatches
 from deblur.data.device_blur import PhotoBatch, expose, normal_noise, philox, shake_batch
+from deblur.data.feed import as_it_is
 from deblur.data.pairs import Box
-from deblur.data.photo_crops import PhotoCrops, PicturesInMemory, SharpOfPairs, as_it_is
+from deblur.data.photo_crops import PhotoCrops, PicturesInMemory, SharpOfPairs
 from deblur.data.randomness import Stream, generator
 from deblur.data.scenes import discs, gratings, lettering, masonry
 from deblur.data.shake import ShakeConfig, random_shake
@@ -153,7 +154,7 @@ def test_worker_processes_give_the_same_batches_as_none() -> None:
             dataset,
             batch_sampler=batches,
             num_workers=workers,
-            collate_fn=as_it_is,  # type: ignore[arg-type]
+            collate_fn=as_it_is,
             multiprocessing_context="spawn" if workers else None,
         )
         return list(loader)

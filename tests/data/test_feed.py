@@ -1,15 +1,20 @@
 """What training is fed: the same crops on every path, for any number of processes."""
 
+import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from deblur.data.crops import Crop, EpochBatches, Turn, random_place, turned
 from deblur.data.dataset import DeblurDataset
-from deblur.data.feed import CropBatch, CropFeed, feed, to_device
+from deblur.data.feed import CropBatch, CropFeed, as_it_is, feed, to_device
+from deblur.errors import PictureError
 
 CPU = torch.device("cpu")
 SIZE = 48
@@ -34,15 +39,50 @@ def equal(some: list[CropBatch], others: list[CropBatch]) -> bool:
     )
 
 
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("prepared", [True, False])
+def test_workers_do_not_change_the_crops(
+    tiny_root: Path, tiny_data: Path, expected: list[CropBatch], workers: int, prepared: bool
+) -> None:
+    assert equal(batches_of(tiny_data if prepared else tiny_root, workers), expected)
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize("workers", [2, 4])
-def test_loader_processes_do_not_change_the_crops(
+def test_processes_that_are_spawned_do_not_change_the_crops(
     tiny_data: Path, expected: list[CropBatch], workers: int
 ) -> None:
-    assert equal(batches_of(tiny_data, workers), expected)
+    dataset = DeblurDataset(tiny_data, patch_size=SIZE, seed=5, crops_per_image=2)
+    loader = DataLoader(
+        CropFeed(dataset),
+        batch_sampler=EpochBatches(len(dataset), 3, 5, range(1, 4)),
+        num_workers=workers,
+        collate_fn=as_it_is,
+        multiprocessing_context="spawn",
+    )
+    assert equal(list(loader), expected)
 
 
-@pytest.mark.slow
+def test_an_error_while_reading_ahead_reaches_the_reader(tiny_root: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny_root, tmp_path / "pairs")
+    dataset = DeblurDataset(root, patch_size=SIZE)
+    (root / "train" / "masonry-train" / "blur" / "000002.png").write_bytes(b"damaged")
+    with pytest.raises(PictureError, match="000002"):
+        list(feed(CropFeed(dataset), EpochBatches(len(dataset), 1, 0, range(1)), 2, CPU))
+
+
+def test_a_reader_that_stops_early_leaves_no_threads(tiny_data: Path) -> None:
+    dataset = DeblurDataset(tiny_data, patch_size=SIZE)
+    batches = feed(CropFeed(dataset), EpochBatches(len(dataset), 2, 0, range(100)), 3, CPU)
+    next(batches)
+    del batches
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("feed") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_together_see_the_batches_of_one(
     tiny_data: Path, expected: list[CropBatch], workers: int

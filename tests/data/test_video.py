@@ -150,7 +150,7 @@ def test_fast_motion_is_refused_with_its_figure(tmp_path: Path) -> None:
 
 def test_a_still_video_is_refused(tmp_path: Path) -> None:
     said = refusal(tmp_path, sliding(21, 0))
-    assert "motion of at most 0.00 px in a window, at least 1 is expected" in said
+    assert "motion of at most 0.00 px in a window, at least 3 is expected" in said
 
 
 @pytest.mark.parametrize("lossless", [True, False])
