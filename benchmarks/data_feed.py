@@ -18,13 +18,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from deblur.cpus import usable_cpus
-from deblur.data.blur import motion_blur, random_camera_path
 from deblur.data.crops import Crop, EpochBatches
 from deblur.data.dataset import DeblurDataset
 from deblur.data.feed import CropFeed, feed, to_device
 from deblur.data.prepare import prepare
 from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import discs, gratings, lettering, masonry
+from deblur.data.synthesis.blur import motion_blur, random_camera_path
+from deblur.data.synthesis.scenes import discs, gratings, lettering, masonry
 
 HEIGHT, WIDTH = 720, 1280
 CPU = torch.device("cpu")

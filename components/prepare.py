@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur.data import prepare as preparation
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.manifest import read_manifest
 from deblur.errors import DataError
 from deblur.progress import SILENT, Progress

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.errors import DataError
 from deblur.progress import SILENT, Progress
 

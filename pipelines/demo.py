@@ -20,7 +20,7 @@ from rich.table import Table
 from components.register import Registration
 from deblur.data.listing import find_pairs
 from deblur.data.pairs import FolderPairs
-from deblur.data.sample import build_sample
+from deblur.data.synthesis.sample import build_sample
 from deblur.errors import DeblurError
 from deblur.metrics import quality
 from deblur.progress import for_terminal

@@ -26,7 +26,7 @@ import components.train
 import components.validate
 from components.register import Registration
 from deblur.cpus import sleep_when_idle
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.listing import name_of
 from deblur.errors import DeblurError
 from deblur.progress import for_terminal

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur.data.blur import motion_blur, random_camera_path
 from deblur.data.prepare import prepare
 from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import discs, lettering, masonry
+from deblur.data.synthesis.blur import motion_blur, random_camera_path
+from deblur.data.synthesis.scenes import discs, lettering, masonry
 from deblur.training.config import TrainConfig, make_config
 
 SCENES = {"train": (discs, masonry), "val": (lettering,), "test": (lettering,)}

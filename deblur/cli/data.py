@@ -28,7 +28,7 @@ def sample(
     frames: Annotated[int, typer.Option(min=1, help="Blurred pictures per scene.")] = 8,
 ) -> None:
     """Make a small simulated data set from free photographs, in the layout of GOPRO_Large."""
-    from deblur.data.sample import SampleConfig, build_sample
+    from deblur.data.synthesis.sample import SampleConfig, build_sample
     from deblur.progress import for_terminal
 
     config = SampleConfig(seed=seed, averaging=parse_subset(averaging), frames=frames)
@@ -53,14 +53,14 @@ def synthesize(
     ] = None,
 ) -> None:
     """Make pairs from sharp photographs (simulated shake) or from videos (averaged frames)."""
-    from deblur.data.decoding import holds_videos
+    from deblur.data.synthesis.decoding import holds_videos
     from deblur.progress import for_terminal
     from deblur.settings import build, parse_overrides
 
     overrides = parse_overrides(settings or [])
     if holds_videos(source):
-        from deblur.data.video import synthesize_videos
-        from deblur.data.windows import VideoConfig
+        from deblur.data.synthesis.video import synthesize_videos
+        from deblur.data.synthesis.windows import VideoConfig
 
         config = build(VideoConfig, overrides, "video configuration")
         videos = synthesize_videos(source, out, config, for_terminal())
@@ -69,8 +69,8 @@ def synthesize(
         notes += [f"{n} windows {reason}" for reason, n in videos.skipped.items()]
         notes += [videos.interpolated] if videos.interpolated else []
     else:
-        from deblur.data.photos import synthesize_photos
-        from deblur.data.shake import ShakeConfig
+        from deblur.data.synthesis.photos import synthesize_photos
+        from deblur.data.synthesis.shake import ShakeConfig
 
         shake = build(ShakeConfig, overrides, "shake configuration")
         photos = synthesize_photos(source, out, shake, for_terminal())

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from deblur.data.blur import Averaging
 from deblur.data.crops import Crop, Turn, middle_place, random_place, turned
+from deblur.data.layout import Averaging
 from deblur.data.pairs import Box, Pairs, open_pairs
 from deblur.errors import DataError
 from deblur.images import to_float

@@ -7,6 +7,7 @@ A layout is a small mapping: for each split, where its blurred and its sharp pic
 
 import re
 import tomllib
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -14,6 +15,9 @@ from deblur.data.storage import Location, reachable
 from deblur.errors import DataError
 from deblur.settings import readable
 
+#: The two blurred folders of GOPRO_Large: ``blur`` is the plain average of pixel values,
+#: ``blur_gamma`` the average in linear light.
+Averaging = Literal["blur", "blur_gamma"]
 SPLITS = ("train", "val", "test")
 SHARP = "sharp"
 #: The split of a layout that does not divide its pictures.

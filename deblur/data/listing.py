@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from deblur.data.blur import Averaging
 from deblur.data.layout import (
     HOLD_OUT,
     LAYOUT_FILE,
@@ -21,6 +20,7 @@ from deblur.data.layout import (
     SHARP,
     SPLITS,
     UNDIVIDED,
+    Averaging,
     Layout,
     SplitLayout,
     read_layout,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from deblur.atomic import whole_file
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.digests import json_sha256
 from deblur.errors import DataError
 

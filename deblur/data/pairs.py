@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from deblur.data import listing
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.listing import Pair, find_pairs, find_splits
 from deblur.data.manifest import SplitEntries, is_prepared, read_manifest
 from deblur.data.shards import read_shard

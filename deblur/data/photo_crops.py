@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from deblur.data.blur import steps_for, views
 from deblur.data.crops import Crop, random_place, turned
-from deblur.data.device_blur import PhotoBatch
 from deblur.data.pairs import Box, Pairs
 from deblur.data.randomness import Stream, generator
-from deblur.data.shake import ShakeConfig, random_shake
+from deblur.data.synthesis.blur import steps_for, views
+from deblur.data.synthesis.on_device import PhotoBatch
+from deblur.data.synthesis.shake import ShakeConfig, random_shake
 from deblur.errors import DataError
 
 #: Pixels beyond the outermost place looked at that bicubic interpolation takes in.
@@ -80,7 +80,7 @@ class PhotoCrops(Dataset[PhotoBatch]):
     """Batches of sharp crops, each with its shake: pure functions of (seed, epoch, number).
 
     A crop is shaken as if it were a whole picture: it is rolled about its own centre, and its focal
-    length is that of ``deblur.data.blur.FOCAL``.
+    length is that of ``deblur.data.synthesis.blur.FOCAL``.
 
     Args:
         pictures: the sharp pictures.

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from deblur.atomic import whole_file
 from deblur.cpus import usable_cpus
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.listing import Listing, Pair, data_kind, list_data, require_paired
 from deblur.data.manifest import (
     Manifest,

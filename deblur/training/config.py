@@ -4,8 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deblur.data.blur import Averaging
-from deblur.data.shake import ShakeConfig
+from deblur.data.layout import Averaging
+from deblur.data.synthesis.shake import ShakeConfig
 from deblur.digests import json_sha256
 from deblur.errors import ConfigError
 from deblur.settings import build, nearest

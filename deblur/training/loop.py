@@ -11,12 +11,12 @@ import torch
 
 from deblur.data.crops import EpochBatches
 from deblur.data.dataset import DeblurDataset
-from deblur.data.device_blur import PhotoBatch
 from deblur.data.feed import CropBatch, CropFeed, feed
 from deblur.data.manifest import Manifest
 from deblur.data.pairs import Pairs, open_pairs
 from deblur.data.photo_crops import PhotoCrops, SharpOfPairs
 from deblur.data.prepare import describe
+from deblur.data.synthesis.on_device import PhotoBatch
 from deblur.device import choose_numerics
 from deblur.errors import DeblurError
 from deblur.progress import SILENT, Progress, clock_time

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from deblur.data.device_blur import PhotoBatch, shake_batch
 from deblur.data.feed import CropBatch, to_device
 from deblur.data.pairs import Pairs
+from deblur.data.synthesis.on_device import PhotoBatch, shake_batch
 from deblur.device import Numerics
 from deblur.errors import CheckpointError
 from deblur.evaluation import Predict, Scores, evaluate

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.listing import (
     Pair,
     data_kind,

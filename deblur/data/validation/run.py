@@ -14,7 +14,7 @@ import numpy as np
 
 from deblur.atomic import whole_file
 from deblur.cpus import usable_cpus
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.listing import Listing, Pair, list_data
 from deblur.data.storage import Location
 from deblur.data.validation.checks import COMPARED, check_data, distributions

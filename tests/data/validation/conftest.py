@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur.data.blur import motion_blur, random_camera_path
 from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import discs, gratings, lettering, masonry
+from deblur.data.synthesis.blur import motion_blur, random_camera_path
+from deblur.data.synthesis.scenes import discs, gratings, lettering, masonry
 
 #: Scene, split, how it is drawn and the number of its frames.
 SCENES = (

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur.data.blur import motion_blur, random_camera_path
 from deblur.data.listing import Pair
 from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import discs, gratings, lettering, masonry
+from deblur.data.synthesis.blur import motion_blur, random_camera_path
+from deblur.data.synthesis.scenes import discs, gratings, lettering, masonry
 from deblur.data.validation.alignment import align
 from deblur.data.validation.fingerprint import COMMON, fingerprint, nearest_matches
 from deblur.data.validation.measure import PairMeasures, measure

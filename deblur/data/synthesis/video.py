@@ -3,7 +3,7 @@ blurred picture, the middle frame the sharp one.
 
 Nah, Kim and Lee, "Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring",
 CVPR 2017, section 2. Slower video is brought to 240 fps by optical flow first
-(``deblur.data.interpolation``); the sharp picture is always a frame that was recorded.
+(``deblur.data.synthesis.interpolation``); the sharp picture is always a frame that was recorded.
 """
 
 import zlib
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from deblur.data.blur import mean_frame
-from deblur.data.decoding import Frame, Video, find_videos, open_video, read_frames
 from deblur.data.layout import SPLITS
 from deblur.data.listing import DESCRIPTION, split_of
 from deblur.data.randomness import Stream, generator
-from deblur.data.windows import (
+from deblur.data.synthesis.blur import mean_frame
+from deblur.data.synthesis.decoding import Frame, Video, find_videos, open_video, read_frames
+from deblur.data.synthesis.windows import (
     FAST,
     REPEATED,
     STILL,
@@ -33,7 +33,7 @@ from deblur.data.windows import (
     Window,
     cut_windows,
 )
-from deblur.data.writing import PairWriter
+from deblur.data.synthesis.writing import PairWriter
 from deblur.digests import file_sha256
 from deblur.errors import DataError
 from deblur.images import read_rgb

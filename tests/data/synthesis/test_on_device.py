@@ -9,15 +9,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deblur.data.blur import Averaging, motion_blur, views
 from deblur.data.crops import Crop, EpochBatches
-from deblur.data.device_blur import PhotoBatch, expose, normal_noise, philox, shake_batch
 from deblur.data.feed import as_it_is
+from deblur.data.layout import Averaging
 from deblur.data.pairs import Box
 from deblur.data.photo_crops import PhotoCrops, PicturesInMemory, SharpOfPairs
 from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import discs, gratings, lettering, masonry
-from deblur.data.shake import ShakeConfig, random_shake
+from deblur.data.synthesis.blur import motion_blur, views
+from deblur.data.synthesis.on_device import PhotoBatch, expose, normal_noise, philox, shake_batch
+from deblur.data.synthesis.scenes import discs, gratings, lettering, masonry
+from deblur.data.synthesis.shake import ShakeConfig, random_shake
 from deblur.errors import DataError
 
 CONFIG = ShakeConfig(

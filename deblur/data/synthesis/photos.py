@@ -19,10 +19,10 @@ from PIL import Image
 
 from deblur.cpus import usable_cpus
 from deblur.data.listing import divide
-from deblur.data.shake import Scene, ShakeConfig, has_pairs, write_pairs
-from deblur.data.sharpness import BLURRED_FROM, blur_effect
 from deblur.data.storage import list_files
-from deblur.data.writing import PairWriter
+from deblur.data.synthesis.shake import Scene, ShakeConfig, has_pairs, write_pairs
+from deblur.data.synthesis.sharpness import BLURRED_FROM, blur_effect
+from deblur.data.synthesis.writing import PairWriter
 from deblur.digests import file_sha256, json_sha256
 from deblur.errors import DataError, PictureError
 from deblur.images import SUFFIXES, read_rgb

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from deblur.data.interpolation import load_cv2
+from deblur.data.synthesis.interpolation import load_cv2
 from deblur.errors import DataError, SetupError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")

@@ -19,12 +19,12 @@ al., "Realistic Blur Synthesis for Learning Image Deblurring", ECCV 2022, with a
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-Averaging = Literal["blur", "blur_gamma"]
+from deblur.data.layout import Averaging
+
 GAMMA = 2.2
 #: Focal length in longer sides of the picture: a 36 mm lens in front of full frame, between a
 #: phone's main camera (about 26 mm) and a normal lens (50 mm).

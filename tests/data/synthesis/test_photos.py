@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from deblur.data import shake
 from deblur.data.listing import find_splits, split_of
-from deblur.data.photos import PhotoSummary, scene_name, synthesize_photos
 from deblur.data.randomness import Stream, generator
-from deblur.data.scenes import discs, gratings, lettering, masonry
-from deblur.data.shake import ShakeConfig
-from deblur.data.sharpness import BLURRED_FROM, blur_effect
+from deblur.data.synthesis import shake
+from deblur.data.synthesis.photos import PhotoSummary, scene_name, synthesize_photos
+from deblur.data.synthesis.scenes import discs, gratings, lettering, masonry
+from deblur.data.synthesis.shake import ShakeConfig
+from deblur.data.synthesis.sharpness import BLURRED_FROM, blur_effect
 from deblur.digests import file_sha256
 from deblur.errors import DataError
 from deblur.images import read_rgb

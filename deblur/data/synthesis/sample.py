@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from deblur.data.blur import Averaging
+from deblur.data.layout import Averaging
 from deblur.data.listing import read_description
-from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS, Drawing
-from deblur.data.shake import Scene, ShakeConfig, has_pairs, write_pairs
-from deblur.data.writing import PairWriter
+from deblur.data.synthesis.scenes import DRAWINGS, PHOTOGRAPHS, Drawing
+from deblur.data.synthesis.shake import Scene, ShakeConfig, has_pairs, write_pairs
+from deblur.data.synthesis.writing import PairWriter
 from deblur.progress import SILENT, Progress
 
 #: Raised whenever the same seed gives other pixels than before.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deblur.data.decoding import find_videos, open_video, read_frames
+from deblur.data.synthesis.decoding import find_videos, open_video, read_frames
 from deblur.errors import DataError, SetupError
-from tests.videos import encode, sample_video, sliding
+from tests.data.synthesis.videos import encode, sample_video, sliding
 
 #: FFmpeg's numbers.
 BT709, BT601, LIMITED, FULL, PQ, HLG = 1, 5, 1, 2, 16, 18

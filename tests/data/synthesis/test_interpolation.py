@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from deblur.data.interpolation import OpticalFlow, between
+from deblur.data.synthesis.interpolation import OpticalFlow, between
 from deblur.errors import SetupError
 from deblur.metrics import psnr
-from tests.videos import photograph
+from tests.data.synthesis.videos import photograph
 
 HEIGHT, WIDTH = 192, 288
 

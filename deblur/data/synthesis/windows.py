@@ -16,10 +16,15 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deblur.data.blur import Averaging
-from deblur.data.decoding import Frame, Video
-from deblur.data.interpolation import Motion, OpticalFlow, between, load_cv2, percentile_length
-from deblur.data.layout import HOLD_OUT
+from deblur.data.layout import HOLD_OUT, Averaging
+from deblur.data.synthesis.decoding import Frame, Video
+from deblur.data.synthesis.interpolation import (
+    Motion,
+    OpticalFlow,
+    between,
+    load_cv2,
+    percentile_length,
+)
 
 UNEVEN, REPEATED = "frames unevenly spaced in time", "repeated frames"
 FAST, UNRELIABLE, STILL = "motion too fast", "motion not measurable", "too little motion"

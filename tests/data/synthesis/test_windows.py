@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deblur.data.decoding import Frame
-from deblur.data.windows import GAP, VideoConfig, Window, cut_windows
+from deblur.data.synthesis.decoding import Frame
+from deblur.data.synthesis.windows import GAP, VideoConfig, Window, cut_windows
 
 FPS = 240.0
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deblur.data import shake
 from deblur.data.listing import find_pairs, find_splits
-from deblur.data.sample import SampleConfig, build_sample
-from deblur.data.scenes import DRAWINGS, PHOTOGRAPHS
-from deblur.data.writing import PairWriter
+from deblur.data.synthesis import shake
+from deblur.data.synthesis.sample import SampleConfig, build_sample
+from deblur.data.synthesis.scenes import DRAWINGS, PHOTOGRAPHS
+from deblur.data.synthesis.writing import PairWriter
 from deblur.digests import file_sha256
 from deblur.errors import DataError
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from deblur.data.blur import CameraPath, motion_blur, random_camera_path, steps_for, views
 from deblur.data.randomness import Stream, generator
-from deblur.data.shake import ShakeConfig, random_shake, shake
+from deblur.data.synthesis.blur import CameraPath, motion_blur, random_camera_path, steps_for, views
+from deblur.data.synthesis.shake import ShakeConfig, random_shake, shake
 from deblur.errors import ConfigError
 from deblur.settings import build
 

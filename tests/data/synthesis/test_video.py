@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur.data.blur import GAMMA, Averaging, mean_frame
-from deblur.data.decoding import open_video, read_frames
+from deblur.data.layout import Averaging
 from deblur.data.listing import data_kind, find_splits
-from deblur.data.video import VideoConfig, VideoSummary, synthesize_videos
-from deblur.data.writing import PairWriter
+from deblur.data.synthesis.blur import GAMMA, mean_frame
+from deblur.data.synthesis.decoding import open_video, read_frames
+from deblur.data.synthesis.video import VideoConfig, VideoSummary, synthesize_videos
+from deblur.data.synthesis.writing import PairWriter
 from deblur.digests import file_sha256
 from deblur.errors import DataError
 from deblur.images import read_rgb
 from deblur.metrics import psnr
-from tests.videos import encode, photograph, sample_video, sliding
+from tests.data.synthesis.videos import encode, photograph, sample_video, sliding
 
 #: Every scene into train, so that a test need not search.
 SEVEN = VideoConfig(shortest=7, longest=7, hold_out=0.0)
@@ -86,7 +87,7 @@ def test_lengths_are_odd_between_the_bounds_and_follow_the_seed(
         lengths.append(len(frames))
         return mean_frame(frames, averaging)
 
-    monkeypatch.setattr("deblur.data.video.mean_frame", noting)
+    monkeypatch.setattr("deblur.data.synthesis.video.mean_frame", noting)
 
     def drawn(seed: int, name: str) -> list[int]:
         lengths.clear()
@@ -300,7 +301,8 @@ class Counting:
 
 def test_importing_it_loads_neither_decoder_nor_optical_flow_nor_torch() -> None:
     program = (
-        "import deblur.data.video, sys; print(sorted({'av', 'cv2', 'torch'} & set(sys.modules)))"
+        "import deblur.data.synthesis.video, sys; "
+        "print(sorted({'av', 'cv2', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

@@ -2,11 +2,11 @@
 
 Every crop of every epoch gets a blur of its own, which no folder of pairs could hold. The loader
 hands over sharp crops with a margin and where the sub-frames look (``photo_crops``); the device
-takes the sub-frames, averages them and adds the noise. It is the shake of ``deblur.data.shake``
-but for two things. Pillow cuts off what is behind the point in each sub-frame, so its blurred
+takes the sub-frames, averages them and adds the noise. It is the shake of ``synthesis.shake`` but
+for two things. Pillow cuts off what is behind the point in each sub-frame, so its blurred
 pictures are up to 0.5 of 255 darker; and its bicubic kernel has a = -0.5, torch's -0.75, which
 shows at edges: 6 of 255 at most, and beside a stretched highlight up to 70
-(``tests/data/test_device_blur.py``).
+(``tests/data/synthesis/test_on_device.py``).
 """
 
 from typing import NamedTuple, Self
@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur.data.blur import GAMMA, HIGHLIGHT, Averaging
+from deblur.data.layout import Averaging
 from deblur.data.randomness import Stream
-from deblur.data.shake import ShakeConfig
+from deblur.data.synthesis.blur import GAMMA, HIGHLIGHT
+from deblur.data.synthesis.shake import ShakeConfig
 
 
 class PhotoBatch(NamedTuple):
@@ -26,8 +27,8 @@ class PhotoBatch(NamedTuple):
     Attributes:
         sharp: ``[N, M + S + M, M + S + M, 3]`` uint8, turned as they are trained on.
         margin: the ``M`` above.
-        views: ``[N, T, 3, 3]`` float32, where each sub-frame looks: ``deblur.data.blur.views`` of
-            the crop with its margin.
+        views: ``[N, T, 3, 3]`` float32, where each sub-frame looks: ``synthesis.blur.views`` of the
+            crop with its margin.
         highlights: ``[N]`` float32, how many times the light of white a white pixel stands for.
         places: ``[N, 2]`` int64, epoch and number of each crop, which its noise follows from.
     """
@@ -73,7 +74,7 @@ def shake_batch(batch: PhotoBatch, config: ShakeConfig) -> tuple[Tensor, Tensor]
 def expose(
     whole: Tensor, views: Tensor, margin: int, averaging: Averaging, highlights: Tensor
 ) -> Tensor:
-    """The mean of the sub-frames, as ``deblur.data.blur.motion_blur`` takes it.
+    """The mean of the sub-frames, as ``deblur.data.synthesis.blur.motion_blur`` takes it.
 
     Args:
         whole: ``[N, 3, M + S + M, M + S + M]`` float32 in 0..255.

@@ -9,17 +9,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deblur.cpus import usable_cpus
-from deblur.data.blur import (
+from deblur.data.layout import HOLD_OUT, SHARP, SPLITS, Averaging
+from deblur.data.randomness import Stream, generator
+from deblur.data.synthesis.blur import (
     WOBBLE,
-    Averaging,
     CameraPath,
     motion_blur,
     random_camera_path,
     steps_for,
 )
-from deblur.data.layout import HOLD_OUT, SHARP, SPLITS
-from deblur.data.randomness import Stream, generator
-from deblur.data.writing import PairWriter
+from deblur.data.synthesis.writing import PairWriter
 from deblur.images import read_rgb
 from deblur.metrics import psnr
 from deblur.progress import Progress

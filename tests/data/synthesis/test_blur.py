@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deblur.data.blur import CameraPath, motion_blur, random_camera_path
 from deblur.data.randomness import Stream, generator
+from deblur.data.synthesis.blur import CameraPath, motion_blur, random_camera_path
 
 
 def straight(length: int) -> CameraPath:

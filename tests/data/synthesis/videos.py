@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deblur.data.scenes import PHOTOGRAPHS
+from deblur.data.synthesis.scenes import PHOTOGRAPHS
 
 
 def photograph(name: str = "chelsea") -> np.ndarray:

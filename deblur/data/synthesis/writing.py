@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from deblur.atomic import whole_file
-from deblur.data.blur import Averaging
-from deblur.data.layout import SHARP
+from deblur.data.layout import SHARP, Averaging
 from deblur.data.listing import DESCRIPTION, read_description
 from deblur.errors import DataError
 

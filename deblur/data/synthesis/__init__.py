@@ -1,0 +1,1 @@
+"""Making pairs: simulated shake of photographs, averaged video, the sample data set."""
