@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -38,6 +41,24 @@ class Platform:
             [sys.executable, "-m", "prefect", *args], cwd=ROOT, env={**os.environ, **self.env},
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
+
+    def api(self, path: str, **query: object) -> Any:
+        """What the server's own interface answers."""
+        answer = httpx.post(f"{self.env['PREFECT_API_URL']}{path}", json=query)
+        answer.raise_for_status()
+        return answer.json()
+
+    def validations(self) -> list[str]:
+        """The Markdown of all artifacts of validation, the newest first."""
+        key = {"key": {"any_": ["data-validation"]}}
+        return [
+            a["data"] for a in self.api("/artifacts/filter", artifacts=key, sort="CREATED_DESC")
+        ]
+
+    def versions_of_data(self) -> list[dict[str, str]]:
+        """The payloads of all events that told of a new version of the data."""
+        named = {"event": {"name": ["deblur.data.new-version"]}}
+        return [e["payload"] for e in self.api("/events/filter", filter=named)["events"]]
 
     @property
     def mlflow(self) -> MlflowClient:
@@ -100,6 +121,13 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     assert {"data.digest", "config.digest", "code.revision", "env.torch"} <= run.data.tags.keys()
     pictures = [a.path for a in platform.mlflow.list_artifacts(run_id, "validation")]
     assert pictures == ["validation/000001.jpg", "validation/000002.jpg"]
+    documents = [a.path for a in platform.mlflow.list_artifacts(run_id, "data")]
+    assert documents == ["data/report.html", "data/report.json"]
+    (summary,) = platform.validations()
+    assert "usable" in summary.lower()
+    (event,) = eventually(platform.versions_of_data)
+    assert event["digest"] == run.data.tags["data.digest"]
+    assert event["previous"] == ""
 
     # What was written down as the model's figure is what the served file delivers.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.env["MLFLOW_TRACKING_URI"])
@@ -119,6 +147,8 @@ def test_the_same_run_name_trains_and_registers_nothing_twice(
     done = run_flow(platform, parameters(platform, tiny_root, run_name="first"))
     assert done.returncode == 0, done.stderr
     assert versions(platform) == before == 1
+    assert len(platform.validations()) == 2
+    assert len(platform.versions_of_data()) == 1, "the data has not changed"
 
 
 def test_bad_data_fails_the_flow_with_a_message_and_trains_nothing(
@@ -133,6 +163,8 @@ def test_bad_data_fails_the_flow_with_a_message_and_trains_nothing(
     assert done.returncode != 0
     assert f"{broken} is damaged or truncated" in done.stderr
     assert not (platform.folder / "runs" / "bad").exists()
+    assert str(broken) in platform.validations()[0]
+    assert "unreadable" in platform.validations()[0]
 
 
 def test_the_literal_command_with_a_worker_ends_completed_with_a_new_version(
@@ -161,6 +193,14 @@ def test_every_deployment_can_be_named_without_its_flow() -> None:
     assert {deployment["name"] for deployment in deployments} == DEPLOYMENTS
     for deployment in deployments:
         assert deployment["entrypoint"].endswith(deployment["name"].replace("-", "_"))
+
+
+def eventually(ask: Callable[[], list]) -> list:
+    """What is answered once it is anything: the server stores events a moment later."""
+    deadline = time.monotonic() + 30
+    while not (answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return answer
 
 
 def versions(platform: Platform) -> int:

@@ -13,13 +13,12 @@ from deblur.data.storage import Location, reachable
 from deblur.data.validation.alignment import align, box_reduced
 from deblur.data.validation.fingerprint import fingerprint
 from deblur.errors import PictureError
-from deblur.images import Limits, read_picture
+from deblur.images import decode_rgb
 from deblur.metrics import psnr
 
 #: Raised whenever the same pictures give other values than before, so that none are taken over.
 MEASURES_VERSION = 1
 PLAIN = "RGB, 8 bit"
-_NO_LIMITS = Limits(megabytes=float("inf"), megapixels=float("inf"))
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 #: JPEG leaves clipped pixels a little below 255.
 _CLIPPED = 253
@@ -112,12 +111,12 @@ def measure(pair: Pair) -> PairMeasures:
     value = None
     alignment = None
     if original is not None:
-        sharp_grey = original @ _LUMA
+        sharp_grey = luma(original)
         mark = fingerprint(sharp_grey)
         if blurred is not None and blurred.shape == original.shape:
             found = psnr(blurred, original)
             value = round(found, 4) if np.isfinite(found) else None
-            alignment = align(blurred @ _LUMA, sharp_grey)
+            alignment = align(luma(blurred), sharp_grey)
     return PairMeasures(
         blur=blur,
         sharp=sharp,
@@ -132,18 +131,18 @@ def _picture(file: Location) -> tuple[PictureMeasures, np.ndarray | None]:
     """The measures of one picture, and its pixels if it can be read."""
     try:
         with reachable(file):
-            encoded = _contents(file)
+            encoded = file.read_bytes()
+    except FileNotFoundError:
+        return PictureMeasures(error=f"{file} does not exist: expected a picture file"), None
     except OSError as error:
         said = error.strerror or type(error).__name__
         return PictureMeasures(error=f"{file} cannot be read ({said}): expected a file"), None
-    if encoded is None:
-        return PictureMeasures(error=f"{file} does not exist: expected a picture file"), None
     sha256 = hashlib.sha256(encoded).hexdigest()
     try:
-        rgb = read_picture(encoded, _NO_LIMITS, str(file)).rgb
+        rgb = decode_rgb(encoded, str(file))
     except PictureError as error:
         return PictureMeasures(sha256=sha256, error=str(error)), None
-    grey = rgb @ _LUMA
+    grey = luma(rgb)
     # Eight times as fast as the minimum along the last axis.
     least = np.minimum(np.minimum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
     pixels = hashlib.sha256(str(rgb.shape).encode())
@@ -157,19 +156,17 @@ def _picture(file: Location) -> tuple[PictureMeasures, np.ndarray | None]:
         level=round(float(grey.mean(dtype=np.float64)), 3),
         contrast=round(float(grey.std(dtype=np.float64)), 3),
         saturated=round(float((least >= _CLIPPED).mean()), 4),
-        sharpness=round(_sharpness(grey), 3),
+        sharpness=round(sharpness(grey), 3),
     ), rgb
 
 
-def _contents(file: Location) -> bytes | None:
-    """``None`` for a file that is not there: ``reachable`` would take that for the store's."""
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return None
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """``[H, W, 3]`` uint8 to ``[H, W]`` float32 in 0..255, by the weights of ITU-R BT.601."""
+    return rgb @ _LUMA
 
 
-def _sharpness(grey: np.ndarray) -> float:
+def sharpness(grey: np.ndarray) -> float:
+    """As ``PictureMeasures`` has it, of a luma ``[H, W]``."""
     small = box_reduced(grey, 2)
     if min(small.shape) < 2:
         return 0.0

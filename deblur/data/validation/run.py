@@ -17,15 +17,15 @@ from deblur.cpus import usable_cpus
 from deblur.data.layout import Averaging
 from deblur.data.listing import Listing, Pair, list_data
 from deblur.data.storage import Location
-from deblur.data.validation.checks import COMPARED, check_data, distributions
+from deblur.data.validation.checks import check_data, distributions
 from deblur.data.validation.config import ValidationConfig
 from deblur.data.validation.findings import Entry, Finding
 from deblur.data.validation.measure import PairMeasures, measure
-from deblur.data.validation.taken import MEASURES, Taken, forget_listings, read_lines, stamp
+from deblur.data.validation.reference import REPORT, read_reference
+from deblur.data.validation.taken import Taken, forget_listings, stamp
 from deblur.errors import DataError
 from deblur.progress import SILENT, Progress
 
-REPORT = "report.json"
 PAGE = "report.html"
 #: Errors that the exception lists.
 _LISTED = 10
@@ -107,7 +107,8 @@ def validate_data(
         subset: which of several blurred folders to look at.
         crop: side of the training crops in pixels; every picture must be at least as large.
         config: which checks are made, how grave they are and where their limits lie.
-        reference: folder or ``report.json`` of an earlier validation, to compare with.
+        reference: folder or ``report.json`` of an earlier validation, or a prepared data set, to
+            compare with.
         out: folder for ``report.json``, ``report.html`` and ``measures.jsonl``. An interrupted
             validation goes on there, and a repeated one measures only what has changed.
         progress: shows the pairs.
@@ -151,28 +152,6 @@ def validate_data(
                 # A file name may hold bytes that are no UTF-8.
                 partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return validation
-
-
-def read_reference(reference: Path) -> dict[str, list[float]]:
-    """Values of an earlier validation by quantity, from its folder or its ``report.json``.
-
-    Raises:
-        DataError: neither holds any.
-    """
-    report = reference / REPORT if reference.is_dir() else reference
-    try:
-        values = json.loads(report.read_text(encoding="utf-8"))["distributions"]
-        return {key: [float(value) for value in values[key]] for key in COMPARED}
-    except (OSError, ValueError, KeyError, TypeError):
-        lines = read_lines(reference / MEASURES) if reference.is_dir() else {}
-    if not lines:
-        raise DataError(
-            f"{reference} holds no report of an earlier validation: expected its folder, or its "
-            f"{REPORT}; make one with  deblur data validate"
-        )
-    pair = Pair("", "", Path(), Path())
-    read = [Entry("", pair, PairMeasures.from_json(line["measures"])) for line in lines.values()]
-    return distributions(read)
 
 
 def _measured(listing: Listing, out: Path | None, progress: Progress) -> list[Entry]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deblur.data.prepare import prepare
 from deblur.data.validation import Finding, make_validation_config, validate_data
 from deblur.images import read_rgb
 from tests.data.validation.conftest import CROP, save
@@ -266,8 +267,10 @@ def test_a_set_that_differs_from_its_reference_is_said_to_drift(
     root: Path, clean_root: Path, tmp_path: Path
 ) -> None:
     validate_data(clean_root, crop=CROP, out=tmp_path / "earlier")
-    same = validate_data(root, crop=CROP, reference=tmp_path / "earlier")
-    assert same.findings == ()
+    prepare(clean_root, tmp_path / "prepared")
+    for reference in (tmp_path / "earlier", tmp_path / "prepared"):
+        same = validate_data(root, crop=CROP, reference=reference)
+        assert same.findings == ()
     for file in root.rglob("*.png"):
         save(read_rgb(file) * 0.5, file)
     darker = validate_data(root, crop=CROP, reference=tmp_path / "earlier" / "report.json")
@@ -276,6 +279,8 @@ def test_a_set_that_differs_from_its_reference_is_said_to_drift(
     assert "mean level of the sharp pictures differs from the reference" in level.message
     assert level.value is not None and level.value > 0.8
     assert "p = " in level.message
+    against_prepared = validate_data(root, crop=CROP, reference=tmp_path / "prepared").findings
+    assert [f.value for f in against_prepared] == [f.value for f in darker.findings]
 
 
 def test_what_was_converted_is_said(root: Path) -> None:
