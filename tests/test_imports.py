@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "torchvision", "mlflow", "prefect", "kfp", "onnx", "sklearn", "skimage", "scipy"}
+HEAVY = {
+    "torch", "torchvision", "mlflow", "prefect", "kfp", "onnx", "sklearn", "skimage", "scipy",
+    "av", "cv2", "upath", "jinja2",
+}  # fmt: skip
 
 
 def imported_by(folder: str) -> dict[str, set[str]]:

@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
     )
     tile: int = Field(DEFAULT_TILE, ge=32, multiple_of=ALIGNMENT, description="serving tile")
     overlap: int = Field(DEFAULT_OVERLAP, ge=0, multiple_of=ALIGNMENT, description="tile overlap")
-    workers: int = Field(0, ge=0, description="loader processes; they do not change the data")
+    workers: int = Field(0, ge=0, description="threads that read crops ahead; they change nothing")
     seed: int = Field(0, ge=0, description="of weights, order, crops and turns")
     shake: ShakeConfig | None = Field(
         None,
@@ -86,7 +86,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gopro": {
         "batch_size": 32, "num_epochs": 100, "crops_per_image": 30, "learning_rate": 1e-3,
         "schedule": "cosine", "warmup_steps": 1000, "ema_decay": 0.999, "clip_norm": 1.0,
-        "patience": 0, "validate_every": 2, "workers": 8,
+        "patience": 0, "validate_every": 2, "workers": 2,
     },
     # Minutes on two CPU cores: a network of 0.5 million parameters, small crops, a high rate.
     # At this width fp32 is faster on a CPU than bf16, and it runs alike everywhere.

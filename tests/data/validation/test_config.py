@@ -1,5 +1,7 @@
 """Rules are changed by plain dictionaries, and mistakes are named."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +51,10 @@ def test_every_check_says_in_one_sentence_what_to_do() -> None:
     assert len(CHECKS) == 20
     for check in CHECKS:
         assert advice(check).endswith(".") and ". " not in advice(check)
+
+
+def test_the_documentation_lists_every_check_with_its_severity() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (error|warning) \|", text, re.MULTILINE)
+    config = ValidationConfig()
+    assert rows == [(check, getattr(config, check).severity) for check in CHECKS]
