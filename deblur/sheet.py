@@ -44,7 +44,7 @@ def before_after_sheet(rows: Sequence[SheetRow], footer: str = "") -> Image.Imag
             f"deblurred, {after:.2f} dB ({after - before:+.2f})",
             "sharp original",
         )
-        box = _detail(row.sharp)
+        box = strongest_detail(row.sharp, _CROP)
         for column, pixels in enumerate((row.blurred, row.restored, row.sharp)):
             left = _GAP + column * (_PANEL + _GAP)
             ink = _GAIN if column == 1 and after > before else _INK
@@ -58,14 +58,15 @@ def before_after_sheet(rows: Sequence[SheetRow], footer: str = "") -> Image.Imag
     return sheet
 
 
-def _detail(sharp: np.ndarray) -> tuple[slice, slice]:
-    """The square of side ``_CROP`` (or the picture's) with the largest gradient energy."""
+def strongest_detail(sharp: np.ndarray, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the square of ``side`` pixels (or the picture's) whose absolute gradients
+    add up to most, in a picture ``[H, W, 3]``."""
     grey = sharp.mean(axis=2)
     energy = np.abs(np.diff(grey, axis=0, append=grey[-1:])) + np.abs(
         np.diff(grey, axis=1, append=grey[:, -1:])
     )
     height, width = grey.shape
-    h, w = min(_CROP, height), min(_CROP, width)
+    h, w = min(side, height), min(side, width)
     total = np.pad(energy.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     sums = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)

@@ -25,7 +25,14 @@ from deblur.data.layout import (
     SplitLayout,
     read_layout,
 )
-from deblur.data.storage import Location, list_files, location, reachable
+from deblur.data.storage import (
+    Location,
+    forget_listings,
+    list_files,
+    location,
+    reachable,
+    state_of,
+)
 from deblur.digests import fraction_of
 from deblur.errors import DataError
 from deblur.images import SUFFIXES
@@ -83,6 +90,7 @@ def list_data(data: str | Location, subset: Averaging = "blur") -> Listing:
             a list is not valid.
     """
     source = location(data)
+    forget_listings(source)
     if source.suffix.lower() == ".csv":
         return _divided(_list_csv(source), HOLD_OUT)
     if source.suffix.lower() == ".toml":
@@ -170,6 +178,12 @@ def name_of(data: str | Location) -> str:
     """A short name for a data set: the last part of its address."""
     name = location(data).absolute().name.removesuffix(".csv").removesuffix(".toml")
     return name or "data"  # a bucket as a whole
+
+
+def state_of_pair(pair: Pair) -> list[str] | None:
+    """The states of both files; ``None`` where one cannot be told, and they have to be read."""
+    blur, sharp = state_of(pair.blur), state_of(pair.sharp)
+    return None if blur is None or sharp is None else [blur, sharp]
 
 
 def data_kind(data: str | Location) -> str:

@@ -17,7 +17,14 @@ from filelock import FileLock, Timeout
 from deblur.atomic import whole_file
 from deblur.cpus import usable_cpus
 from deblur.data.layout import Averaging
-from deblur.data.listing import Listing, Pair, data_kind, list_data, require_paired
+from deblur.data.listing import (
+    Listing,
+    Pair,
+    data_kind,
+    list_data,
+    require_paired,
+    state_of_pair,
+)
 from deblur.data.manifest import (
     Manifest,
     PairEntry,
@@ -28,7 +35,7 @@ from deblur.data.manifest import (
 )
 from deblur.data.pairs import require_equal_sizes
 from deblur.data.shards import cut, read_shard, shard_name, write_shard
-from deblur.data.storage import read_file, state_of
+from deblur.data.storage import read_file
 from deblur.errors import DataError
 from deblur.images import decode_rgb
 from deblur.progress import SILENT, Progress, clock_time
@@ -99,9 +106,11 @@ def prepare(
                         yield result
                         advance(1)
 
+                # Before reading: a file that changes while it is read is read again next time.
+                states = [state_of_pair(pair) for pair in run]
                 entries, shard = write_shard(out, split, decoded())
                 done[split].append((entries, shard))
-                sources.remember(run, entries)
+                sources.remember(run, states, entries)
         manifest = Manifest(
             subset,
             data_kind(root),
@@ -178,7 +187,8 @@ class _Sources:
         entries = []
         for pair in run:
             kept = self.known.get(str(pair.blur))
-            if kept is None or kept.get("state") != _state(pair):
+            state = state_of_pair(pair)
+            if state is None or kept is None or kept.get("state") != [str(pair.sharp), *state]:
                 return None
             with suppress(TypeError, KeyError):
                 entry = PairEntry(**kept["entry"])
@@ -186,18 +196,15 @@ class _Sources:
                 entries.append(replace(entry, scene=pair.scene, name=pair.name))
         return entries if len(entries) == len(run) else None
 
-    def remember(self, run: list[Pair], entries: list[PairEntry]) -> None:
-        for pair, entry in zip(run, entries, strict=True):
-            state = _state(pair)
+    def remember(
+        self, run: list[Pair], states: list[list[str] | None], entries: list[PairEntry]
+    ) -> None:
+        for pair, state, entry in zip(run, states, entries, strict=True):
             if state is not None:
-                self.known[str(pair.blur)] = {"state": state, "entry": asdict(entry)}
+                kept = {"state": [str(pair.sharp), *state], "entry": asdict(entry)}
+                self.known[str(pair.blur)] = kept
         with whole_file(self.path) as partial:
             partial.write_text(json.dumps(self.known, indent=0) + "\n", encoding="utf-8")
-
-
-def _state(pair: Pair) -> list[str] | None:
-    blur, sharp = state_of(pair.blur), state_of(pair.sharp)
-    return None if blur is None or sharp is None else [blur, str(pair.sharp), sharp]
 
 
 class _Shards:

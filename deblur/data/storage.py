@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Both have the methods of ``pathlib.Path`` that reading needs.
 Location: TypeAlias = Union[Path, "UPath"]
 
+#: What stores call the thing that changes with a file's contents, in the order of trust.
+_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+
 
 def location(address: str | Location) -> Location:
     """A path for a local address, a ``UPath`` for one with a scheme such as ``s3://``.
@@ -54,7 +57,6 @@ def list_files(folder: Location) -> list[str]:
     else:
         with reachable(folder):
             top = folder.path.rstrip("/") + "/"
-            folder.fs.invalidate_cache()  # stores remember their listings for as long as they live
             found = [path.removeprefix(top) for path in folder.fs.find(folder.path)]
     return sorted(f for f in found if not any(part.startswith(".") for part in f.split("/")))
 
@@ -77,20 +79,27 @@ def read_file(file: Location) -> bytes:
 def state_of(file: Location) -> str | None:
     """A word that changes when the file does: its size and the time or tag that its store keeps.
 
-    ``None`` where the store tells nothing: such a file has to be read to know.
+    ``None`` where there is no such file or the store tells nothing.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        DataError: the store cannot be reached.
     """
-    if isinstance(file, Path):
-        status = file.stat()
-        return f"{status.st_size}-{status.st_mtime_ns}"
-    with reachable(file):
-        told = file.fs.info(file.path)
-    mark = next(
-        (told[key] for key in ("ETag", "etag", "LastModified", "mtime") if told.get(key)), None
-    )
+    try:
+        if isinstance(file, Path):
+            status = file.stat()
+            return f"{status.st_size}-{status.st_mtime_ns}"
+        with reachable(file):
+            told = file.fs.info(file.path)
+    except OSError:
+        return None
+    mark = next((told[name] for name in _MARKS if told.get(name) is not None), None)
     return None if mark is None else f"{told.get('size')}-{mark}"
+
+
+def forget_listings(address: Location) -> None:
+    """Have the store asked again: fsspec remembers listings, and with them the files' states."""
+    if not isinstance(address, Path):
+        address.fs.invalidate_cache()
 
 
 @contextmanager

@@ -224,6 +224,37 @@ def test_an_interrupted_update_leaves_the_old_version_and_is_completed(
     assert_equals_pictures(out, root)
 
 
+def test_a_picture_that_changes_while_it_is_read_is_read_again(
+    root: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = preparation._read
+
+    def changed_meanwhile(pair: Any) -> Any:
+        result = read(pair)
+        if pair.scene == "lettering-val":
+            Image.fromarray(255 - read_rgb(pair.blur)).save(pair.blur)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "_read", changed_meanwhile)
+        patch.setattr(preparation, "_announce", lambda *_: None)
+        prepare(root, out)
+    prepare(root, out)
+    assert_equals_pictures(out, root)
+
+
+def test_a_listed_picture_that_is_gone_is_refused_by_name(tiny_root: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny_root, tmp_path / "pairs")
+    scene = root / "val" / "lettering-val"
+    listed = tmp_path / "pairs.csv"
+    blur, sharp = scene / "blur" / "000001.png", scene / "sharp" / "000001.png"
+    listed.write_text(f"split,blur,sharp\ntrain,{blur},{sharp}\n")
+    prepare(listed, tmp_path / "out")
+    sharp.unlink()
+    with pytest.raises(DataError, match="does not exist: restore it, or remove it from the list"):
+        prepare(listed, tmp_path / "out")
+
+
 def test_what_a_killed_run_left_is_swept(root: Path, out: Path) -> None:
     out.mkdir()
     for name in ("building.npy", ".building.npy.77.partial", ".manifest.json.9.partial"):

@@ -9,6 +9,7 @@ from PIL import Image
 from deblur.data.storage import location
 from deblur.errors import DataError, PictureError
 from deblur.images import Picture, encode_picture, read_rgb
+from deblur.sheet import strongest_detail
 
 #: Longer side of a whole picture, and side of a detail, in pixels.
 _WHOLE, _DETAIL = 320, 240
@@ -36,7 +37,7 @@ def show_detail(blurred: str, sharp: str) -> tuple[Shown, Shown]:
     both = _read(blurred), _read(sharp)
     if both[0] is None or both[1] is None or both[0].shape != both[1].shape:
         return show_whole(blurred, "blurred"), show_whole(sharp, "sharp")
-    box = _strongest(both[1])
+    box = strongest_detail(both[1], _DETAIL)
     return Shown("blurred", _uri(both[0][box])), Shown("sharp", _uri(both[1][box]))
 
 
@@ -52,22 +53,3 @@ def _uri(pixels: np.ndarray) -> str:
     image.thumbnail((_WHOLE, _WHOLE), Image.Resampling.LANCZOS)
     encoded = encode_picture(Picture(np.asarray(image)), "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
-
-
-def _strongest(sharp: np.ndarray) -> tuple[slice, slice]:
-    """Where absolute gradients add up to most, on a grid of half a detail."""
-    grey = sharp.mean(axis=2, dtype=np.float32)
-    energy = np.abs(np.diff(grey, axis=0, append=grey[-1:]))
-    energy += np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    height, width = (min(_DETAIL, side) for side in grey.shape)
-    places = [
-        (float(energy[top : top + height, left : left + width].sum()), top, left)
-        for top in _starts(grey.shape[0], height)
-        for left in _starts(grey.shape[1], width)
-    ]
-    _, top, left = max(places)
-    return slice(top, top + height), slice(left, left + width)
-
-
-def _starts(whole: int, part: int) -> list[int]:
-    return sorted({*range(0, whole - part + 1, max(1, part // 2)), whole - part})

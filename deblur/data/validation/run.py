@@ -15,14 +15,14 @@ import numpy as np
 from deblur.atomic import whole_file
 from deblur.cpus import usable_cpus
 from deblur.data.layout import Averaging
-from deblur.data.listing import Listing, Pair, list_data
+from deblur.data.listing import Listing, Pair, list_data, state_of_pair
 from deblur.data.storage import Location
 from deblur.data.validation.checks import check_data, distributions
 from deblur.data.validation.config import ValidationConfig
 from deblur.data.validation.findings import Entry, Finding
 from deblur.data.validation.measure import PairMeasures, measure
 from deblur.data.validation.reference import REPORT, read_reference
-from deblur.data.validation.taken import Taken, forget_listings, stamp
+from deblur.data.validation.taken import Taken
 from deblur.errors import DataError
 from deblur.progress import SILENT, Progress
 
@@ -118,7 +118,6 @@ def validate_data(
             report.
     """
     known = None if reference is None else read_reference(reference)
-    forget_listings(data)
     listing = list_data(data, subset)
     entries = _measured(listing, out, progress)
     findings = check_data(listing, entries, crop, config, known)
@@ -158,14 +157,14 @@ def _measured(listing: Listing, out: Path | None, progress: Progress) -> list[En
     """Every pair measured, in the order of the listing."""
     pairs = [(split, pair) for split, held in listing.splits.items() for pair in held]
     entries: list[Entry] = []
-    stamps: list[list[Any] | None] = []
+    stamps: list[list[str] | None] = []
     with Taken(out) if out is not None else nullcontext() as taken:
 
-        def look(pair: Pair) -> tuple[list[Any] | None, PairMeasures, bool]:
+        def look(pair: Pair) -> tuple[list[str] | None, PairMeasures, bool]:
             if taken is None:
                 return None, measure(pair), False
             # Before reading: a change while it is measured is noticed next time.
-            stamped = stamp(pair)
+            stamped = state_of_pair(pair)
             found = taken.find(pair, stamped)
             return stamped, found or measure(pair), found is not None
 

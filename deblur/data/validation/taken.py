@@ -8,46 +8,9 @@ from typing import Any, Self
 
 from deblur.atomic import whole_file
 from deblur.data.listing import Pair
-from deblur.data.storage import Location, location, reachable
 from deblur.data.validation.measure import MEASURES_VERSION, PairMeasures
 
 MEASURES = "measures.jsonl"
-#: What stores call the thing that changes with a file's contents, in the order of trust.
-_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
-
-
-def stamp(pair: Pair) -> list[Any] | None:
-    """Sizes and times of change (or a store's entity tags) of both files.
-
-    ``None`` where they cannot be told, so that nothing is taken over.
-
-    Raises:
-        DataError: the store cannot be reached.
-    """
-    both = [_stamp(file) for file in (pair.blur, pair.sharp)]
-    return None if None in both else both
-
-
-def forget_listings(data: str | Location) -> None:
-    """Have the store asked again. fsspec remembers listings, and with them the entity tags."""
-    if not isinstance(opened := location(data), Path):
-        opened.fs.invalidate_cache()
-
-
-def _stamp(file: Location) -> list[Any] | None:
-    if isinstance(file, Path):
-        try:
-            status = file.stat()
-        except OSError:
-            return None
-        return [status.st_size, status.st_mtime_ns]
-    with reachable(file):
-        try:
-            info = file.fs.info(file.path)
-        except FileNotFoundError:
-            return None
-    mark = next((str(info[name]) for name in _MARKS if info.get(name) is not None), None)
-    return None if mark is None else [info.get("size"), mark]
 
 
 class Taken:
@@ -63,18 +26,18 @@ class Taken:
         if torn:
             self._out.write("\n")
 
-    def find(self, pair: Pair, stamped: list[Any] | None) -> PairMeasures | None:
+    def find(self, pair: Pair, stamped: list[str] | None) -> PairMeasures | None:
         """Measures of an earlier start, if both files are still as they were."""
         line = self._known.get((str(pair.blur), str(pair.sharp)))
         if stamped is None or line is None or line["stamp"] != stamped:
             return None
         return PairMeasures.from_json(line["measures"])
 
-    def append(self, pair: Pair, stamped: list[Any] | None, measures: PairMeasures) -> None:
+    def append(self, pair: Pair, stamped: list[str] | None, measures: PairMeasures) -> None:
         self._out.write(_line(pair, stamped, measures))
         self._out.flush()
 
-    def replace(self, lines: Iterable[tuple[Pair, list[Any] | None, PairMeasures]]) -> None:
+    def replace(self, lines: Iterable[tuple[Pair, list[str] | None, PairMeasures]]) -> None:
         """Leave nothing but ``lines``, in their order: the set is complete."""
         self._out.close()
         with whole_file(self.file) as partial, partial.open("w", encoding="utf-8") as out:
@@ -112,7 +75,7 @@ def read_lines(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return known
 
 
-def _line(pair: Pair, stamped: list[Any] | None, measures: PairMeasures) -> str:
+def _line(pair: Pair, stamped: list[str] | None, measures: PairMeasures) -> str:
     values = {
         "version": MEASURES_VERSION, "blur": str(pair.blur), "sharp": str(pair.sharp),
         "stamp": stamped, "measures": measures.as_json(),
