@@ -161,14 +161,21 @@ def decode_rgb(encoded: bytes, name: str) -> np.ndarray:
     return read_picture(encoded, _NO_LIMITS, name).rgb
 
 
-def read_size(file: "Path | UPath") -> tuple[int, int]:
+def read_size(source: "bytes | Path | UPath", name: str | None = None) -> tuple[int, int]:
     """Height and width of what ``read_rgb`` returns, from the header alone.
+
+    Args:
+        source: a file, or its bytes.
+        name: what errors call it; by default the file's name.
 
     Raises:
         PictureError: it cannot be opened.
     """
     try:
-        with file.open("rb") as stream, Image.open(stream, formats=list(FORMATS)) as opened:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream,
+            Image.open(stream, formats=list(FORMATS)) as opened,
+        ):
             height, width = opened.height, opened.width
             # Pillow turns the size of a TIFF itself, and keeps its EXIF elsewhere.
             if not opened.info.keys() & {"exif", "xmp"} or opened.format == "TIFF":
@@ -177,7 +184,8 @@ def read_size(file: "Path | UPath") -> tuple[int, int]:
             return (width, height) if sideways else (height, width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(
-            f"{file} cannot be opened ({error}): expected a complete file of {_accepted()}"
+            f"{name or source!s} cannot be opened ({error}): expected a complete file of "
+            f"{_accepted()}"
         ) from None
 
 

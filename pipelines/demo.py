@@ -32,6 +32,7 @@ from pipelines.services import HOST, Service, Services, free_port
 DATA = Path("data/sample")
 RUNS = Path("runs")
 SHEET = RUNS / "demo" / "before_after.png"
+REPORT = RUNS / "validation" / "sample-blur" / "report.html"
 RECIPE = "demo"
 
 
@@ -97,7 +98,8 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
         console.print(
             f"\n[bold]PSNR gain {gain:+.2f} dB[/] on held-out scenes (simulated blur), measured on "
             f"what the server answered, after {minutes:.1f} minutes\n"
-            f"before/after  {SHEET}\nPrefect       {prefect.url}\nMLflow        {mlflow.url}\n"
+            f"before/after  {SHEET}\ndata report   {REPORT}\n"
+            f"Prefect       {prefect.url}\nMLflow        {mlflow.url}\n"
             f"server        {server.url}/docs"
         )
         if keep:

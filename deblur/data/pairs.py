@@ -57,7 +57,7 @@ class FolderPairs:
 
     def read(self, index: int, box: Box | None = None) -> tuple[np.ndarray, np.ndarray]:
         blurred, sharp = read_rgb(self.pairs[index].blur), read_rgb(self.pairs[index].sharp)
-        require_equal_sizes(self.pairs[index], blurred, sharp)
+        require_equal_sizes(self.pairs[index], blurred.shape[:2], sharp.shape[:2])
         return (blurred, sharp) if box is None else (blurred[box], sharp[box])
 
 
@@ -116,10 +116,10 @@ class PreparedPairs:
         return pictures[0], pictures[1]
 
 
-def require_equal_sizes(pair: Pair, blurred: np.ndarray, sharp: np.ndarray) -> None:
-    """Raise a ``DataError`` if the pictures of a pair differ in size."""
-    if blurred.shape != sharp.shape:
-        (height, width), (other_height, other_width) = blurred.shape[:2], sharp.shape[:2]
+def require_equal_sizes(pair: Pair, blurred: tuple[int, ...], sharp: tuple[int, ...]) -> None:
+    """Raise a ``DataError`` if the pictures of a pair differ in height or width."""
+    if blurred != sharp:
+        (height, width), (other_height, other_width) = blurred, sharp
         raise DataError(
             f"{pair.blur} is {width}x{height}, but its sharp picture is "
             f"{other_width}x{other_height}: both must have the same size; replace one, or remove "

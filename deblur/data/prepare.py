@@ -37,7 +37,7 @@ from deblur.data.pairs import require_equal_sizes
 from deblur.data.shards import cut, read_shard, shard_name, write_shard
 from deblur.data.storage import read_file
 from deblur.errors import DataError
-from deblur.images import decode_rgb
+from deblur.images import decode_rgb, read_size
 from deblur.progress import SILENT, Progress, clock_time
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def describe(root: Path | str, subset: Averaging = "blur", progress: Progress = 
         for split, pairs in listing.splits.items():
             with progress.task(f"digests {split}", len(pairs), "pairs") as advance:
                 entries = []
-                for entry, _ in pool.map(_read, pairs):
+                for entry in pool.map(_describe, pairs):
                     entries.append(entry)
                     advance(1)
             splits[split] = SplitEntries(tuple(entries))
@@ -155,6 +155,17 @@ def describe(root: Path | str, subset: Averaging = "blur", progress: Progress = 
 
 
 _Pictures = tuple[np.ndarray, np.ndarray]
+
+
+def _describe(pair: Pair) -> PairEntry:
+    """The entry of a pair, from its bytes and headers."""
+    digests, sizes = [], []
+    for file in (pair.blur, pair.sharp):
+        content = read_file(file)
+        digests.append(sha256(content).hexdigest())
+        sizes.append(read_size(content, str(file)))
+    require_equal_sizes(pair, *sizes)
+    return PairEntry(pair.scene, pair.name, *sizes[0], *digests)
 
 
 def _read(pair: Pair) -> tuple[PairEntry, _Pictures]:
@@ -165,7 +176,7 @@ def _read(pair: Pair) -> tuple[PairEntry, _Pictures]:
         digests.append(sha256(content).hexdigest())
         pictures.append(decode_rgb(content, str(file)))
     blurred, sharp = pictures
-    require_equal_sizes(pair, blurred, sharp)
+    require_equal_sizes(pair, blurred.shape[:2], sharp.shape[:2])
     height, width = blurred.shape[:2]
     return PairEntry(pair.scene, pair.name, height, width, *digests), (blurred, sharp)
 

@@ -42,6 +42,8 @@ def test_the_demo_ends_with_a_sheet_and_leaves_no_server_and_a_second_one_reuses
     assert "on held-out scenes (simulated blur)" in first.stdout
     sheet = tmp_path / "runs" / "demo" / "before_after.png"
     assert Image.open(sheet).size == (1040, 1160)
+    report = tmp_path / "runs" / "validation" / "sample-blur" / "report.html"
+    assert "Usable" in report.read_text(encoding="utf-8")
     assert servers_in(tmp_path) == []
     assert {p.name for p in tmp_path.iterdir()} == {
         ".prefect", "data", "mlflow.db", "mlruns", "runs",
