@@ -1,5 +1,6 @@
 """A tiny data set of real blur on drawn scenes, and what is trained on it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,12 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     image = Image.fromarray(pixels.astype(np.uint8))
                     image.save(folder / f"{frame + 1:06d}.png")
     return root
+
+
+@pytest.fixture
+def root(tiny_root: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny data set that may be changed."""
+    return shutil.copytree(tiny_root, tmp_path / "pairs")
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,6 @@ from components.validate import DataReport, require_usable, validate
 from deblur.errors import ConfigError, DataError
 
 
-@pytest.fixture
-def root(tiny_root: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny data set that may be changed."""
-    return shutil.copytree(tiny_root, tmp_path / "pairs")
-
-
 def test_the_report_of_good_data_passes_the_gate(root: Path, tmp_path: Path) -> None:
     report = validate(str(root), str(tmp_path / "report"), crop=64)
     assert require_usable(report) is report

@@ -22,12 +22,6 @@ from deblur.errors import DataError
 EXPECTED = "expected ROOT/{train,test}/SCENE/{blur,sharp}/*.png as in GOPRO_Large"
 
 
-@pytest.fixture
-def root(tiny_root: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny data set that may be changed."""
-    return shutil.copytree(tiny_root, tmp_path / "pairs")
-
-
 def tree(root: Path, *files: str) -> Path:
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,6 @@ from deblur.images import read_rgb
 
 
 @pytest.fixture
-def root(tiny_root: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny data set that may be changed."""
-    return shutil.copytree(tiny_root, tmp_path / "pairs")
-
-
-@pytest.fixture
 def old(tiny_data: Path) -> Manifest:
     return read_manifest(tiny_data)
 
