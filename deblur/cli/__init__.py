@@ -78,7 +78,7 @@ def train(
     summary, _ = train_tracked(config, recipe, data, out, progress)
     typer.echo(
         f"{summary.best}: {summary.psnr:.2f} dB on validation after {summary.epochs} epochs, "
-        f"blurred input {summary.blurred_psnr:.2f} dB ({data_kind(data)} blur)"
+        f"blurred input {summary.blurred_psnr:.2f} dB ({data_kind(data, config.subset)} blur)"
     )
 
 
@@ -99,9 +99,9 @@ def evaluate(
     from deblur.progress import for_terminal
 
     predict = _predictor(model)
-    pairs = open_pairs(data, split, parse_subset(subset))
-    scores = evaluate_pairs(predict, pairs, for_terminal())
-    table = Table(title=f"{model} on {data}, {split}, {data_kind(data)} blur")
+    averaging = parse_subset(subset)
+    scores = evaluate_pairs(predict, open_pairs(data, split, averaging), for_terminal())
+    table = Table(title=f"{model} on {data}, {split}, {data_kind(data, averaging)} blur")
     for heading in ("scene", "pictures", "blurred dB", "dB", "gain dB", "blurred SSIM", "SSIM"):
         table.add_column(heading, justify="left" if heading == "scene" else "right")
     for scene, part in (*scores.by_scene().items(), ("all", scores)):
@@ -128,8 +128,9 @@ def export(
     from deblur.training.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
-    kind = data_kind(data)
-    pairs = open_pairs(data, "test", loaded.train_config().subset)
+    subset = loaded.train_config().subset
+    kind = data_kind(data, subset)
+    pairs = open_pairs(data, "test", subset)
     scores = evaluate_pairs(loaded.predictor(), pairs, for_terminal())
     exported = export_checkpoint(loaded, out, scores.metrics("test"), kind)
     typer.echo(

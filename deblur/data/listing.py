@@ -39,6 +39,7 @@ from deblur.images import SUFFIXES
 
 #: Beside the pictures of a simulated data set: how it was made, and whether it is complete.
 DESCRIPTION = "dataset.json"
+_ABOVE = 4  # folders from a picture up to its data set, as ROOT/train/SCENE/blur
 _EXPECTED = (
     "expected ROOT/{train,test}/SCENE/{blur,sharp}/*.png as in GOPRO_Large, ROOT/{blur,sharp}/*, "
     f"the trees of REDS or RealBlur, a {LAYOUT_FILE} that declares another, or a .csv of pairs"
@@ -186,10 +187,21 @@ def state_of_pair(pair: Pair) -> list[str] | None:
     return None if blur is None or sharp is None else [blur, sharp]
 
 
-def data_kind(data: str | Location) -> str:
-    """``simulated`` or ``recorded``. A simulated data set says so in its ``dataset.json``; anything
-    else is taken to be recorded."""
-    return str(read_description(location(data)).get("kind", "recorded"))
+def kind_of(listing: Listing) -> str:
+    """``simulated`` or ``recorded``. A simulated data set says so in its ``dataset.json``, in one
+    of the folders above its pictures; anything else is taken to be recorded.
+
+    Each split's first pair is asked, so that lists and layouts elsewhere tell the same.
+    """
+    firsts = [pairs[0] for pairs in listing.splits.values() if pairs]
+    folders: set[Location] = set()
+    for pair in firsts:
+        folder = pair.blur
+        for _ in range(_ABOVE):
+            folder = folder.parent
+            folders.add(folder)
+    kinds = {read_description(folder).get("kind") for folder in folders}
+    return "simulated" if "simulated" in kinds else "recorded"
 
 
 def read_description(folder: Location) -> dict:

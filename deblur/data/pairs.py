@@ -10,9 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from deblur.data import listing
 from deblur.data.layout import Averaging
-from deblur.data.listing import Pair, find_pairs, find_splits
+from deblur.data.listing import Pair, find_pairs, find_splits, kind_of, list_data
 from deblur.data.manifest import SplitEntries, is_prepared, read_manifest
 from deblur.data.shards import read_shard
 from deblur.errors import DataError
@@ -158,6 +157,8 @@ def available_splits(data: Path | str, subset: Averaging = "blur") -> list[str]:
     return list(find_splits(data, subset))
 
 
-def data_kind(data: Path | str) -> str:
+def data_kind(data: Path | str, subset: Averaging = "blur") -> str:
     """``simulated`` or ``recorded``, of a data set prepared or not."""
-    return read_manifest(Path(data)).kind if is_prepared(data) else listing.data_kind(data)
+    if is_prepared(data):
+        return read_manifest(Path(data)).kind
+    return kind_of(list_data(data, subset))

@@ -20,7 +20,7 @@ from deblur.data.layout import Averaging
 from deblur.data.listing import (
     Listing,
     Pair,
-    data_kind,
+    kind_of,
     list_data,
     require_paired,
     state_of_pair,
@@ -113,7 +113,7 @@ def prepare(
                 sources.remember(run, states, entries)
         manifest = Manifest(
             subset,
-            data_kind(root),
+            kind_of(listing),
             listing.layout,
             str(root),
             {
@@ -151,7 +151,7 @@ def describe(root: Path | str, subset: Averaging = "blur", progress: Progress = 
                     entries.append(entry)
                     advance(1)
             splits[split] = SplitEntries(tuple(entries))
-    return Manifest(subset, data_kind(root), listing.layout, str(root), splits)
+    return Manifest(subset, kind_of(listing), listing.layout, str(root), splits)
 
 
 _Pictures = tuple[np.ndarray, np.ndarray]

@@ -10,13 +10,13 @@ import pytest
 from deblur.data.layout import Averaging
 from deblur.data.listing import (
     Pair,
-    data_kind,
     divide,
     find_pairs,
     find_splits,
     list_data,
     split_of,
 )
+from deblur.data.pairs import data_kind
 from deblur.errors import DataError
 
 EXPECTED = "expected ROOT/{train,test}/SCENE/{blur,sharp}/*.png as in GOPRO_Large"
@@ -255,6 +255,21 @@ def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path: Path) ->
     tree(tmp_path, *(f"file{number}.png" for number in range(9)))
     message = refusal(lambda: find_splits(tmp_path))
     assert "(it holds file0.png, file1.png, file2.png, file3.png, file4.png)" in message
+
+
+def test_simulated_blur_is_known_however_the_data_is_named(root: Path) -> None:
+    (root.parent / "pairs.csv").write_text(
+        "blur,sharp\npairs/val/lettering-val/blur/000001.png,"
+        "pairs/val/lettering-val/sharp/000001.png\n"
+    )
+    (root.parent / "layout.toml").write_text(
+        'root = "pairs"\n[splits.val]\nblur = "val/{scene}/blur/{name}"\n'
+        'sharp = "val/{scene}/sharp/{name}"'
+    )
+    named = (root, root / "train", root.parent / "pairs.csv", root.parent / "layout.toml")
+    assert [data_kind(data) for data in named] == ["recorded"] * 4
+    (root / "dataset.json").write_text('{"kind": "simulated"}')
+    assert [data_kind(data) for data in named] == ["simulated"] * 4
 
 
 def test_an_unfinished_data_set_is_refused(root: Path) -> None:

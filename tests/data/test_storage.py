@@ -11,9 +11,9 @@ import torch
 from deblur.data.crops import EpochBatches
 from deblur.data.dataset import DeblurDataset
 from deblur.data.feed import CropFeed, feed
-from deblur.data.listing import data_kind, find_splits, list_data
+from deblur.data.listing import find_splits, list_data
 from deblur.data.manifest import read_manifest
-from deblur.data.pairs import open_pairs
+from deblur.data.pairs import data_kind, open_pairs
 from deblur.data.prepare import prepare
 from deblur.data.storage import list_files, location, state_of
 from deblur.errors import DataError

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from deblur.data.layout import Averaging
-from deblur.data.listing import data_kind, find_splits
+from deblur.data.listing import find_splits
+from deblur.data.pairs import data_kind
 from deblur.data.synthesis.blur import GAMMA, mean_frame
 from deblur.data.synthesis.decoding import open_video, read_frames
 from deblur.data.synthesis.video import VideoConfig, VideoSummary, synthesize_videos
