@@ -6,6 +6,9 @@ quota may allow far less, and too many threads throttle each other.
 
 import math
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
@@ -29,6 +32,17 @@ def usable_cpus() -> int:
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = _quota()
     return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
+
+
+@contextmanager
+def worker_threads() -> Iterator[ThreadPoolExecutor]:
+    """A thread for each usable CPU, for work outside the interpreter lock, as that of Pillow and
+    NumPy. An error or an interruption does not wait for what was not begun."""
+    pool = ThreadPoolExecutor(usable_cpus())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _quota(v2: Path = _CGROUP_V2, v1: Path = _CGROUP_V1) -> float | None:

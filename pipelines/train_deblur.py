@@ -134,7 +134,7 @@ def train_deblur(
     logging.getLogger("deblur").setLevel(logging.INFO)  # for the flow run's log, see prefect.toml
     config = make_config(recipe, overrides)
     out = Path(runs_dir) / (run_name or str(flow_run.name))
-    name = f"{name_of(data_root)}-{config.subset}"
+    name = name_of(data_root, config.subset)
     report_dir, prepared_dir = (
         str(Path(runs_dir) / kind / name) for kind in ("validation", "prepared")
     )

@@ -65,7 +65,7 @@ def train(
     config = make_config(recipe, parse_overrides(settings or []))
     progress = for_terminal()
     if not is_prepared(data):
-        name = f"{name_of(data)}-{config.subset}"
+        name = name_of(data, config.subset)
         report = out.parent / "validation" / name
         validated = validate_data(
             data, config.subset, config.patch_size, out=report, progress=progress

@@ -117,10 +117,11 @@ def validate(
     from deblur.progress import for_terminal
     from deblur.settings import parse_overrides
 
-    out = report or Path("validation") / f"{name_of(data)}-{subset}"
+    averaging = parse_subset(subset)
+    out = report or Path("validation") / name_of(data, averaging)
     validated = validate_data(
         data,
-        parse_subset(subset),
+        averaging,
         crop,
         make_validation_config(parse_overrides(settings or [])),
         reference,
@@ -149,8 +150,9 @@ def prepare(
     from deblur.data.prepare import prepare as prepare_data
     from deblur.progress import for_terminal
 
-    out = out or Path("prepared") / f"{name_of(data)}-{subset}"
-    manifest = prepare_data(data, out, parse_subset(subset), for_terminal(), verify)
+    averaging = parse_subset(subset)
+    out = out or Path("prepared") / name_of(data, averaging)
+    manifest = prepare_data(data, out, averaging, for_terminal(), verify)
     counts = ", ".join(f"{len(e.pairs)} {split}" for split, e in manifest.splits.items())
     size = sum(shard.bytes for e in manifest.splits.values() for shard in e.shards)
     typer.echo(

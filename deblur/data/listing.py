@@ -175,10 +175,10 @@ def divide(scenes: Iterable[str], hold_out: float) -> dict[str, str]:
     return splits
 
 
-def name_of(data: str | Location) -> str:
-    """A short name for a data set: the last part of its address."""
+def name_of(data: str | Location, subset: Averaging) -> str:
+    """A folder's name for what is made of a data set: the end of its address, and the subset."""
     name = location(data).absolute().name.removesuffix(".csv").removesuffix(".toml")
-    return name or "data"  # a bucket as a whole
+    return f"{name or 'data'}-{subset}"  # without a name: a bucket as a whole
 
 
 def state_of_pair(pair: Pair) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from deblur.data.layout import Averaging
-from deblur.data.listing import Pair, find_pairs, find_splits, kind_of, list_data
+from deblur.data.listing import Pair, find_pairs, kind_of, list_data
 from deblur.data.manifest import SplitEntries, is_prepared, read_manifest
 from deblur.data.shards import read_shard
 from deblur.errors import DataError
@@ -148,13 +148,6 @@ def open_pairs(data: Path | str, split: str, subset: Averaging = "blur") -> Pair
             f"ask for {manifest.subset}, or prepare '{subset}' into another folder"
         )
     return PreparedPairs(Path(data), manifest.splits[split])
-
-
-def available_splits(data: Path | str, subset: Averaging = "blur") -> list[str]:
-    """The splits of a data set, prepared or not."""
-    if is_prepared(data):
-        return list(read_manifest(Path(data)).splits)
-    return list(find_splits(data, subset))
 
 
 def data_kind(data: Path | str, subset: Averaging = "blur") -> str:

@@ -1,14 +1,13 @@
 """Sharp crops with a random camera path each, for shake that is made on the device."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from deblur.data.crops import Crop, random_place, turned
-from deblur.data.pairs import Box, Pairs
+from deblur.data.pairs import Pairs
 from deblur.data.randomness import Stream, generator
 from deblur.data.synthesis.blur import steps_for, views
 from deblur.data.synthesis.on_device import PhotoBatch
@@ -19,63 +18,6 @@ from deblur.errors import DataError
 _SUPPORT = 2
 
 
-class SharpPictures(Protocol):
-    """A sequence of sharp pictures."""
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """What to call a picture in a message."""
-        ...
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Height and width."""
-        ...
-
-    def read(self, index: int, box: Box) -> np.ndarray:
-        """Rows and columns of a picture: ``[h, w, 3]`` uint8."""
-        ...
-
-
-class SharpOfPairs:
-    """The sharp pictures of pairs. Prepared pairs are fast: only the crop is read."""
-
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def name(self, index: int) -> str:
-        return f"{self.pairs.scenes[index]}/{self.pairs.names[index]}"
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.pairs.size(index)
-
-    def read(self, index: int, box: Box) -> np.ndarray:
-        return self.pairs.read(index, box)[1]
-
-
-class PicturesInMemory:
-    """Pictures ``[H, W, 3]`` uint8 that are in memory; each loader process gets a copy."""
-
-    def __init__(self, pictures: Sequence[np.ndarray]) -> None:
-        self.pictures = list(pictures)
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def name(self, index: int) -> str:
-        return f"picture {index}"
-
-    def size(self, index: int) -> tuple[int, int]:
-        height, width = self.pictures[index].shape[:2]
-        return height, width
-
-    def read(self, index: int, box: Box) -> np.ndarray:
-        return self.pictures[index][box]
-
-
 class PhotoCrops(Dataset[PhotoBatch]):
     """Batches of sharp crops, each with its shake: pure functions of (seed, epoch, number).
 
@@ -83,7 +25,7 @@ class PhotoCrops(Dataset[PhotoBatch]):
     length is that of ``deblur.data.synthesis.blur.FOCAL``.
 
     Args:
-        pictures: the sharp pictures.
+        pairs: whose sharp pictures are taken. Of prepared pairs only the crop is read.
         config: the range of the shake. Its seed decides on places, turns and paths, too.
         patch_size: side of the crops in pixels, without the margin.
         crops_per_image: crops that each picture gives in an epoch.
@@ -99,12 +41,12 @@ class PhotoCrops(Dataset[PhotoBatch]):
 
     def __init__(
         self,
-        pictures: SharpPictures,
+        pairs: Pairs,
         config: ShakeConfig,
         patch_size: int = 256,
         crops_per_image: int = 1,
     ) -> None:
-        self.pictures = pictures
+        self.pairs = pairs
         self.config = config
         self.patch_size = patch_size
         self.crops_per_image = crops_per_image
@@ -112,20 +54,20 @@ class PhotoCrops(Dataset[PhotoBatch]):
         self.side = patch_size + 2 * self.margin
         # All paths of a batch have as many sub-frames as the longest may need at the corners.
         self.steps = steps_for(config.reach(patch_size, patch_size))
-        self.sizes = [pictures.size(index) for index in range(len(pictures))]
+        self.sizes = [pairs.size(index) for index in range(len(pairs))]
         if not self.sizes:
             raise DataError("there are no sharp pictures to take crops from: expected at least one")
         for index, (height, width) in enumerate(self.sizes):
             if min(height, width) < self.side:
                 raise DataError(
-                    f"{pictures.name(index)} is {width}x{height}, smaller than a crop of "
-                    f"{patch_size} with {self.margin} px for the blur on each side "
+                    f"{pairs.scenes[index]}/{pairs.names[index]} is {width}x{height}, smaller "
+                    f"than a crop of {patch_size} with {self.margin} px for the blur on each side "
                     f"({self.side}x{self.side}): remove it, or ask for smaller crops (patch_size) "
                     "or shorter blur (longest)"
                 )
 
     def __len__(self) -> int:
-        return len(self.pictures) * self.crops_per_image
+        return len(self.pairs) * self.crops_per_image
 
     def __getitem__(self, crop: Crop) -> PhotoBatch:
         """A batch of one."""
@@ -154,7 +96,7 @@ class PhotoCrops(Dataset[PhotoBatch]):
     def _sharp(self, crop: Crop) -> np.ndarray:
         if not 0 <= crop.number < len(self):
             raise IndexError(f"crop {crop.number} of {len(self)}")
-        picture = crop.number % len(self.pictures)
+        picture = crop.number % len(self.pairs)
         height, width = self.sizes[picture]
         box, turn = random_place(self.config.seed, crop, height, width, self.side)
-        return turned(self.pictures.read(picture, box), turn)
+        return turned(self.pairs.read(picture, box)[1], turn)

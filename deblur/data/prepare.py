@@ -1,21 +1,19 @@
 """Preparing a data set: every picture decoded once, into memory-mapped shards of raw pixels."""
 
-import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from deblur.atomic import whole_file
-from deblur.cpus import usable_cpus
+from deblur.cpus import usable_cpus, worker_threads
+from deblur.data.journal import Journal, States
 from deblur.data.layout import Averaging
 from deblur.data.listing import (
     Listing,
@@ -26,6 +24,7 @@ from deblur.data.listing import (
     state_of_pair,
 )
 from deblur.data.manifest import (
+    FORMAT,
     Manifest,
     PairEntry,
     Shard,
@@ -42,8 +41,7 @@ from deblur.progress import SILENT, Progress, clock_time
 
 log = logging.getLogger(__name__)
 
-#: Remembers the state of every source file, so that the next call need not read those unchanged.
-_SOURCES = "sources.json"
+_SOURCES = "sources.jsonl"
 _PROBES = 4  # pairs that are decoded to tell size and time beforehand
 
 
@@ -75,42 +73,38 @@ def prepare(
     """
     listing = list_data(root, subset)
     require_paired(listing)
-    if is_prepared(out):
-        read_manifest(out)  # one that is damaged or another program's is refused, not replaced
+    # One that is damaged or another program's is refused, not replaced.
+    before = read_manifest(out) if is_prepared(out) else None
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    with _alone(out), _open_sources(out) as sources:
         for partial in (*out.glob(".*.partial"), *out.glob("building.npy")):
             partial.unlink()  # of a run that was killed
-        sources = _Sources(out / _SOURCES)
-        shards = _Shards(out, verify)
-        runs = [(split, run) for split, pairs in listing.splits.items() for run in cut(pairs)]
-        known = [sources.entries(run) for _, run in runs]
-        kept = [
-            shards.find(shard_name(split, entries), entries) if entries else None
-            for (split, _), entries in zip(runs, known, strict=True)
+        shards = _Shards(out, before, verify)
+        runs = [
+            _Run(split, run, [state_of_pair(pair) for pair in run])
+            for split, pairs in listing.splits.items()
+            for run in cut(pairs)
         ]
-        todo = [pair for (_, run), have in zip(runs, kept, strict=True) if not have for pair in run]
+        for run in runs:
+            run.find(sources, shards)
+        todo = [pair for run in runs if run.shard is None for pair in run.pairs]
         if todo:
             _announce(out, listing, todo)
-        done: dict[str, list[tuple[list[PairEntry], Shard]]] = {s: [] for s in listing.splits}
-        total = sum(len(run) for _, run in runs)
-        with progress.task("prepare", total, "pairs") as advance, _threads() as pool:
-            for (split, run), entries, have in zip(runs, known, kept, strict=True):
-                if entries and have:
-                    advance(len(run), "kept")
-                    done[split].append((entries, have))
+        total = sum(len(run.pairs) for run in runs)
+        with progress.task("prepare", total, "pairs") as advance, worker_threads() as pool:
+            for run in runs:
+                if run.shard is not None:
+                    advance(len(run.pairs), "kept")
                     continue
 
-                def decoded(run: list[Pair] = run) -> Iterator[tuple[PairEntry, _Pictures]]:
-                    for result in pool.map(_read, run):
+                def decoded(pairs: list[Pair] = run.pairs) -> Iterator[tuple[PairEntry, _Pictures]]:
+                    for result in pool.map(_read, pairs):
                         yield result
                         advance(1)
 
-                # Before reading: a file that changes while it is read is read again next time.
-                states = [state_of_pair(pair) for pair in run]
-                entries, shard = write_shard(out, split, decoded())
-                done[split].append((entries, shard))
-                sources.remember(run, states, entries)
+                run.entries, run.shard = write_shard(out, run.split, decoded())
+                for line in run.lines():
+                    sources.append(*line)
         manifest = Manifest(
             subset,
             kind_of(listing),
@@ -118,13 +112,15 @@ def prepare(
             str(root),
             {
                 split: SplitEntries(
-                    tuple(entry for entries, _ in parts for entry in entries),
-                    tuple(shard for _, shard in parts),
+                    tuple(entry for run in runs if run.split == split for entry in run.entries),
+                    tuple(run.shard for run in runs if run.split == split and run.shard),
                 )
-                for split, parts in done.items()
+                for split in listing.splits
             },
         )
-        if not is_prepared(out) or read_manifest(out) != manifest:
+        if todo:
+            sources.replace(line for run in runs for line in run.lines())
+        if manifest != before:
             manifest.write(out)
         shards.remove_others(manifest)
     return manifest
@@ -143,7 +139,7 @@ def describe(root: Path | str, subset: Averaging = "blur", progress: Progress = 
     listing = list_data(root, subset)
     require_paired(listing)
     splits = {}
-    with _threads() as pool:
+    with worker_threads() as pool:
         for split, pairs in listing.splits.items():
             with progress.task(f"digests {split}", len(pairs), "pairs") as advance:
                 entries = []
@@ -159,75 +155,71 @@ _Pictures = tuple[np.ndarray, np.ndarray]
 
 def _describe(pair: Pair) -> PairEntry:
     """The entry of a pair, from its bytes and headers."""
-    digests, sizes = [], []
-    for file in (pair.blur, pair.sharp):
-        content = read_file(file)
-        digests.append(sha256(content).hexdigest())
-        sizes.append(read_size(content, str(file)))
-    require_equal_sizes(pair, *sizes)
-    return PairEntry(pair.scene, pair.name, *sizes[0], *digests)
+    contents = read_file(pair.blur), read_file(pair.sharp)
+    sizes = read_size(contents[0], str(pair.blur)), read_size(contents[1], str(pair.sharp))
+    return _entry(pair, contents, sizes)
 
 
 def _read(pair: Pair) -> tuple[PairEntry, _Pictures]:
     """A pair, each file read once: its entry and its pixels."""
-    digests, pictures = [], []
-    for file in (pair.blur, pair.sharp):
-        content = read_file(file)
-        digests.append(sha256(content).hexdigest())
-        pictures.append(decode_rgb(content, str(file)))
-    blurred, sharp = pictures
-    require_equal_sizes(pair, blurred.shape[:2], sharp.shape[:2])
-    height, width = blurred.shape[:2]
-    return PairEntry(pair.scene, pair.name, height, width, *digests), (blurred, sharp)
+    contents = read_file(pair.blur), read_file(pair.sharp)
+    blurred = decode_rgb(contents[0], str(pair.blur))
+    sharp = decode_rgb(contents[1], str(pair.sharp))
+    return _entry(pair, contents, (blurred.shape[:2], sharp.shape[:2])), (blurred, sharp)
 
 
-class _Sources:
-    """What is known of each pair's files since they were last read. Only ever saves work: a state
-    that does not fit, or a damaged file of states, means that they are read again.
+def _entry(
+    pair: Pair, contents: tuple[bytes, bytes], sizes: Sequence[tuple[int, ...]]
+) -> PairEntry:
+    require_equal_sizes(pair, *sizes)
+    height, width = sizes[0]
+    digests = [sha256(content).hexdigest() for content in contents]
+    return PairEntry(pair.scene, pair.name, height, width, *digests)
+
+
+def _open_sources(out: Path) -> Journal[PairEntry]:
+    """What is known of the files that were read before, so that they need not be read again."""
+    return Journal(out / _SOURCES, "entry", FORMAT, lambda values: PairEntry(**values), asdict)
+
+
+@dataclass
+class _Run:
+    """Pairs that share a shard: how their files were before they are read, and what became of them.
+
+    ``shard`` is ``None`` until there is one, ``entries`` are complete then.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, dict] = {}
-        with suppress(OSError, ValueError):
-            read = json.loads(path.read_text(encoding="utf-8"))
-            self.known = read if isinstance(read, dict) else {}
+    split: str
+    pairs: list[Pair]
+    states: list[States]
+    entries: list[PairEntry] = field(default_factory=list)
+    shard: Shard | None = None
 
-    def entries(self, run: list[Pair]) -> list[PairEntry] | None:
-        """The entries of a run of pairs if all of their files are as they were."""
-        entries = []
-        for pair in run:
-            kept = self.known.get(str(pair.blur))
-            state = state_of_pair(pair)
-            if state is None or kept is None or kept.get("state") != [str(pair.sharp), *state]:
-                return None
-            with suppress(TypeError, KeyError):
-                entry = PairEntry(**kept["entry"])
-                # The same files may be listed under another name than before.
-                entries.append(replace(entry, scene=pair.scene, name=pair.name))
-        return entries if len(entries) == len(run) else None
+    def find(self, sources: Journal[PairEntry], shards: "_Shards") -> None:
+        """Take over the shard that is there already, if there is one."""
+        known = [sources.find(*both) for both in zip(self.pairs, self.states, strict=True)]
+        self.entries = [
+            # The same files may be listed under another name than before.
+            replace(entry, scene=pair.scene, name=pair.name)
+            for pair, entry in zip(self.pairs, known, strict=True)
+            if entry is not None
+        ]
+        if len(self.entries) == len(self.pairs):
+            self.shard = shards.find(shard_name(self.split, self.entries), self.entries)
 
-    def remember(
-        self, run: list[Pair], states: list[list[str] | None], entries: list[PairEntry]
-    ) -> None:
-        for pair, state, entry in zip(run, states, entries, strict=True):
-            if state is not None:
-                kept = {"state": [str(pair.sharp), *state], "entry": asdict(entry)}
-                self.known[str(pair.blur)] = kept
-        with whole_file(self.path) as partial:
-            partial.write_text(json.dumps(self.known, indent=0) + "\n", encoding="utf-8")
+    def lines(self) -> Iterator[tuple[Pair, States, PairEntry]]:
+        """The run's lines in the journal of sources."""
+        return zip(self.pairs, self.states, self.entries, strict=True)
 
 
 class _Shards:
     """The shards that a folder holds already."""
 
-    def __init__(self, folder: Path, verify: bool) -> None:
+    def __init__(self, folder: Path, before: Manifest | None, verify: bool) -> None:
         self.folder = folder
         self.verify = verify
-        self.listed: dict[str, Shard] = {}
-        if is_prepared(folder):
-            splits = read_manifest(folder).splits
-            self.listed = {shard.file: shard for e in splits.values() for shard in e.shards}
+        splits = before.splits if before else {}
+        self.listed = {shard.file: shard for e in splits.values() for shard in e.shards}
 
     def find(self, name: str, entries: list[PairEntry]) -> Shard | None:
         """The shard of this name, if it is there and as it should be."""
@@ -295,14 +287,3 @@ def _alone(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode: Pillow works outside the interpreter lock. On an error the rest of the
-    queue is dropped."""
-    pool = ThreadPoolExecutor(usable_cpus())
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)

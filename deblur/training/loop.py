@@ -14,7 +14,7 @@ from deblur.data.dataset import DeblurDataset
 from deblur.data.feed import CropBatch, CropFeed, feed
 from deblur.data.manifest import Manifest
 from deblur.data.pairs import Pairs, open_pairs
-from deblur.data.photo_crops import PhotoCrops, SharpOfPairs
+from deblur.data.photo_crops import PhotoCrops
 from deblur.data.prepare import describe
 from deblur.data.synthesis.on_device import PhotoBatch
 from deblur.device import choose_numerics
@@ -150,9 +150,7 @@ def training_crops(data: Path | str, config: TrainConfig) -> CropFeed | PhotoCro
     """The crops of the split ``train``: of its pairs, or of its sharp pictures to be shaken."""
     pairs = open_pairs(data, "train", config.subset)
     if config.shake is not None:
-        return PhotoCrops(
-            SharpOfPairs(pairs), config.shake, config.patch_size, config.crops_per_image
-        )
+        return PhotoCrops(pairs, config.shake, config.patch_size, config.crops_per_image)
     return CropFeed(
         DeblurDataset(
             pairs,

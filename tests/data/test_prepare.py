@@ -14,7 +14,7 @@ from PIL import Image
 
 from deblur.data import prepare as preparation
 from deblur.data.manifest import MANIFEST, read_manifest
-from deblur.data.pairs import PreparedPairs, available_splits, data_kind, open_pairs
+from deblur.data.pairs import PreparedPairs, data_kind, open_pairs
 from deblur.data.prepare import describe, prepare
 from deblur.data.shards import write_shard
 from deblur.digests import file_sha256
@@ -82,7 +82,7 @@ def test_manifest_names_the_source_of_every_pair(tiny_data: Path, tiny_root: Pat
     manifest = read_manifest(tiny_data)
     assert (manifest.subset, manifest.layout, manifest.source) == ("blur", "gopro", str(tiny_root))
     assert manifest.kind == data_kind(tiny_data) == "recorded"  # the tiny set has no dataset.json
-    assert list(manifest.splits) == list(SPLITS) == available_splits(tiny_data)
+    assert list(manifest.splits) == list(SPLITS)
     for split, entries in manifest.splits.items():
         for entry in entries.pairs:
             scene = tiny_root / split / entry.scene
@@ -125,7 +125,7 @@ def test_second_prepare_leaves_the_files_untouched(root: Path, out: Path) -> Non
     assert prepare(root, out) == first
     assert times(out) == before
     shards = {shard(out, split).name for split in SPLITS}
-    assert set(before) == {MANIFEST, "sources.json", *shards}
+    assert set(before) == {MANIFEST, "sources.jsonl", *shards}
 
 
 def test_digest_does_not_depend_on_where_the_data_lies(
@@ -278,7 +278,7 @@ def test_verify_finds_and_mends_a_shard_whose_content_was_changed(root: Path, ou
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
 def test_damaged_notes_on_the_sources_only_cost_time(root: Path, out: Path, content: str) -> None:
     first = prepare(root, out)
-    (out / "sources.json").write_text(content)
+    (out / "sources.jsonl").write_text(content)
     assert prepare(root, out) == first
 
 
@@ -382,7 +382,7 @@ def test_a_damaged_or_foreign_manifest_is_refused_and_kept(
     for read in (
         lambda: read_manifest(out),
         lambda: open_pairs(out, "train"),
-        lambda: available_splits(out),
+        lambda: data_kind(out),
         lambda: prepare(root, out),  # it may be another program's
     ):
         with pytest.raises(DataError) as raised:

@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deblur.cpus import usable_cpus
+from deblur.cpus import worker_threads
 from deblur.data.listing import divide
 from deblur.data.storage import list_files
 from deblur.data.synthesis.shake import Scene, ShakeConfig, has_pairs, write_pairs
@@ -150,7 +149,7 @@ def _read_all(
     photos = []
     with (
         progress.task("read photographs", len(paths), "photographs") as advance,
-        ThreadPoolExecutor(usable_cpus()) as pool,
+        worker_threads() as pool,
     ):
         for photo in pool.map(lambda path: _inspect(folder, path, config), paths):
             photos.append(photo)

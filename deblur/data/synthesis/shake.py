@@ -1,14 +1,13 @@
 """Simulated camera shake: its range, one random shake, and whole scenes of blurry/sharp pairs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deblur.cpus import usable_cpus
+from deblur.cpus import worker_threads
 from deblur.data.layout import HOLD_OUT, SHARP, SPLITS, Averaging
 from deblur.data.randomness import Stream, generator
 from deblur.data.synthesis.blur import (
@@ -174,10 +173,9 @@ def write_pairs(
         return list(_make(writer, *job, config))
 
     psnrs: list[float] = []
-    # Pillow and NumPy work outside the interpreter lock, so threads use all cores.
     with (
         progress.task(task, sum(scene.pairs for scene in scenes), "pairs") as advance,
-        ThreadPoolExecutor(usable_cpus()) as pool,
+        worker_threads() as pool,
     ):
         for (scene, _), values in zip(jobs, pool.map(make, jobs), strict=True):
             psnrs.extend(values)

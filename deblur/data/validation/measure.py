@@ -3,11 +3,13 @@
 import hashlib
 import io
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from deblur.data.journal import Journal, read_journal
 from deblur.data.listing import Pair
 from deblur.data.storage import Location, reachable
 from deblur.data.validation.alignment import align, box_reduced
@@ -18,6 +20,8 @@ from deblur.metrics import psnr
 
 #: Raised whenever the same pictures give other values than before, so that none are taken over.
 MEASURES_VERSION = 1
+MEASURES = "measures.jsonl"
+_KEPT_AS = ("measures", MEASURES_VERSION)
 PLAIN = "RGB, 8 bit"
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 #: JPEG leaves clipped pixels a little below 255.
@@ -97,6 +101,17 @@ class PairMeasures:
             shift=None if shift is None else (shift[0], shift[1]),
             similarity=values["similarity"],
         )
+
+
+def open_measures(folder: Path) -> Journal[PairMeasures]:
+    """The measures that are kept in the folder of a report."""
+    return Journal(folder / MEASURES, *_KEPT_AS, PairMeasures.from_json, PairMeasures.as_json)
+
+
+def read_measures(folder: Path) -> list[PairMeasures]:
+    """Those of an earlier validation; empty if there are none."""
+    known = read_journal(folder / MEASURES, *_KEPT_AS, PairMeasures.from_json)
+    return [measures for _, measures in known.values()]
 
 
 def measure(pair: Pair) -> PairMeasures:

@@ -8,8 +8,7 @@ from deblur.data.manifest import is_prepared, read_manifest
 from deblur.data.pairs import PreparedPairs
 from deblur.data.validation.checks import COMPARED, distributions
 from deblur.data.validation.findings import Entry
-from deblur.data.validation.measure import PairMeasures, luma, sharpness
-from deblur.data.validation.taken import MEASURES, read_lines
+from deblur.data.validation.measure import luma, read_measures, sharpness
 from deblur.errors import DataError
 from deblur.metrics import psnr
 
@@ -32,15 +31,14 @@ def read_reference(reference: Path) -> dict[str, list[float]]:
         values = json.loads(report.read_text(encoding="utf-8"))["distributions"]
         return {key: [float(value) for value in values[key]] for key in COMPARED}
     except (OSError, ValueError, KeyError, TypeError):
-        lines = read_lines(reference / MEASURES) if reference.is_dir() else {}
-    if not lines:
+        measures = read_measures(reference)
+    if not measures:
         raise DataError(
             f"{reference} holds no report of an earlier validation: expected its folder, its "
             f"{REPORT} or a prepared data set; make a report with  deblur data validate"
         )
     pair = Pair("", "", Path(), Path())
-    read = [Entry("", pair, PairMeasures.from_json(line["measures"])) for line in lines.values()]
-    return distributions(read)
+    return distributions([Entry("", pair, read) for read in measures])
 
 
 def _prepared(folder: Path) -> dict[str, list[float]]:

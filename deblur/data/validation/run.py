@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,16 +12,15 @@ from typing import Any
 import numpy as np
 
 from deblur.atomic import whole_file
-from deblur.cpus import usable_cpus
+from deblur.cpus import worker_threads
 from deblur.data.layout import Averaging
 from deblur.data.listing import Listing, Pair, list_data, state_of_pair
 from deblur.data.storage import Location
 from deblur.data.validation.checks import check_data, distributions
 from deblur.data.validation.config import ValidationConfig
 from deblur.data.validation.findings import Entry, Finding
-from deblur.data.validation.measure import PairMeasures, measure
+from deblur.data.validation.measure import PairMeasures, measure, open_measures
 from deblur.data.validation.reference import REPORT, read_reference
-from deblur.data.validation.taken import Taken
 from deblur.errors import DataError
 from deblur.progress import SILENT, Progress
 
@@ -158,31 +156,25 @@ def _measured(listing: Listing, out: Path | None, progress: Progress) -> list[En
     pairs = [(split, pair) for split, held in listing.splits.items() for pair in held]
     entries: list[Entry] = []
     stamps: list[list[str] | None] = []
-    with Taken(out) if out is not None else nullcontext() as taken:
+    with open_measures(out) if out is not None else nullcontext() as journal:
 
         def look(pair: Pair) -> tuple[list[str] | None, PairMeasures, bool]:
-            if taken is None:
+            if journal is None:
                 return None, measure(pair), False
-            # Before reading: a change while it is measured is noticed next time.
             stamped = state_of_pair(pair)
-            found = taken.find(pair, stamped)
+            found = journal.find(pair, stamped)
             return stamped, found or measure(pair), found is not None
 
-        pool = ThreadPoolExecutor(usable_cpus())
-        try:
-            with progress.task("validate", len(pairs), "pairs") as advance:
-                results = pool.map(look, [pair for _, pair in pairs])
-                for (split, pair), (stamped, measures, kept) in zip(pairs, results, strict=True):
-                    if taken is not None and not kept:
-                        taken.append(pair, stamped, measures)
-                    entries.append(Entry(split, pair, measures))
-                    stamps.append(stamped)
-                    advance(1, split)
-        finally:
-            # An interruption does not wait for the pairs that were not begun.
-            pool.shutdown(cancel_futures=True)
-        if taken is not None:
-            taken.replace(
+        with progress.task("validate", len(pairs), "pairs") as advance, worker_threads() as pool:
+            results = pool.map(look, [pair for _, pair in pairs])
+            for (split, pair), (stamped, measures, kept) in zip(pairs, results, strict=True):
+                if journal is not None and not kept:
+                    journal.append(pair, stamped, measures)
+                entries.append(Entry(split, pair, measures))
+                stamps.append(stamped)
+                advance(1, split)
+        if journal is not None:
+            journal.replace(
                 (entry.pair, stamped, entry.measures)
                 for entry, stamped in zip(entries, stamps, strict=True)
             )

@@ -1,6 +1,6 @@
 """Shake made on the device: the same blur as on the CPU, a function of (seed, epoch, number)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from deblur.data.crops import Crop, EpochBatches
 from deblur.data.feed import as_it_is
 from deblur.data.layout import Averaging
 from deblur.data.pairs import Box
-from deblur.data.photo_crops import PhotoCrops, PicturesInMemory, SharpOfPairs
+from deblur.data.photo_crops import PhotoCrops
 from deblur.data.randomness import Stream, generator
 from deblur.data.synthesis.blur import motion_blur, views
 from deblur.data.synthesis.on_device import PhotoBatch, expose, normal_noise, philox, shake_batch
@@ -31,9 +31,29 @@ def drawing(draw: Callable[[np.random.Generator], Image.Image], side: int = 150)
     return np.array(draw(generator(7, Stream.SCENE, 0)))[:side, :side]
 
 
+class InMemory:
+    """Pairs of sharp pictures, each with itself times ``blurred`` as the blurred one."""
+
+    def __init__(self, pictures: Sequence[np.ndarray], blurred: int = 1) -> None:
+        self.pictures, self.blurred = list(pictures), blurred
+        self.scenes = ["wall"] * len(self.pictures)
+        self.names = [f"{number}.png" for number in range(1, len(self.pictures) + 1)]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self.pictures[index].shape[:2]
+        return height, width
+
+    def read(self, index: int, box: Box | None = None) -> tuple[np.ndarray, np.ndarray]:
+        sharp = self.pictures[index] if box is None else self.pictures[index][box]
+        return sharp * np.uint8(self.blurred), sharp
+
+
 def crops(config: ShakeConfig = CONFIG, size: int = 48) -> PhotoCrops:
     pictures = [drawing(masonry), drawing(lettering), drawing(discs)]
-    return PhotoCrops(PicturesInMemory(pictures), config, size, crops_per_image=2)
+    return PhotoCrops(InMemory(pictures), config, size, crops_per_image=2)
 
 
 def exposed_both_ways(
@@ -181,27 +201,15 @@ def test_no_path_looks_beyond_the_margin() -> None:
 
 
 def test_crops_of_pairs_are_of_their_sharp_pictures() -> None:
-    class Twins:
-        scenes, names = ["wall"], ["1.png"]
-
-        def __len__(self) -> int:
-            return 1
-
-        def size(self, index: int) -> tuple[int, int]:
-            return 150, 150
-
-        def read(self, index: int, box: Box | None = None) -> tuple[np.ndarray, np.ndarray]:
-            rows, columns = box or (slice(None), slice(None))
-            return np.zeros((150, 150, 3), np.uint8)[rows, columns], drawing(masonry)[rows, columns]
-
-    of_pairs = PhotoCrops(SharpOfPairs(Twins()), CONFIG, 48)
-    in_memory = PhotoCrops(PicturesInMemory([drawing(masonry)]), CONFIG, 48)
+    blackened = InMemory([drawing(masonry)], blurred=0)
+    of_pairs = PhotoCrops(blackened, CONFIG, 48)
+    in_memory = PhotoCrops(InMemory([drawing(masonry)]), CONFIG, 48)
     assert torch.equal(of_pairs[Crop(1, 0)].sharp, in_memory[Crop(1, 0)].sharp)
     assert of_pairs[Crop(1, 0)].sharp.max() > 0
     with pytest.raises(DataError, match=r"wall/1.png is 150x150, smaller than a crop of 128 with"):
-        PhotoCrops(SharpOfPairs(Twins()), CONFIG, 128)
+        PhotoCrops(blackened, CONFIG, 128)
     with pytest.raises(DataError, match="no sharp pictures"):
-        PhotoCrops(PicturesInMemory([]), CONFIG)
+        PhotoCrops(InMemory([]), CONFIG)
 
 
 def test_philox_gives_the_words_of_its_authors() -> None:
@@ -233,7 +241,7 @@ def test_noise_is_standard_normal_and_independent(device: str) -> None:
 
 
 def test_noise_on_a_grey_field_has_the_deviation_asked_for() -> None:
-    grey = PicturesInMemory([np.full((200, 200, 3), 100, np.uint8)])
+    grey = InMemory([np.full((200, 200, 3), 100, np.uint8)])
     config = ShakeConfig(noise=2.0, shot_noise=6.0, longest=10)
     blurred, _ = shake_batch(PhotoCrops(grey, config, 128)[Crop(0, 0)], config)
     expected = (2.0**2 + 6.0**2 * 100 / 255) ** 0.5

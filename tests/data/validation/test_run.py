@@ -113,7 +113,7 @@ def test_an_interrupted_start_is_taken_up_where_it_was(
         seen.append(str(pair.blur))
         return measure(pair)
 
-    monkeypatch.setattr(run, "usable_cpus", lambda: 1)
+    monkeypatch.setattr("deblur.cpus.usable_cpus", lambda: 1)
     monkeypatch.setattr(run, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         validate_data(root, crop=CROP, out=out)
