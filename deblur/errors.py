@@ -42,3 +42,19 @@ class ModelFileError(DeblurError):
 
 class SetupError(DeblurError):
     """Something outside the program is missing or taken: a package, a port, a store."""
+
+
+class StoppedError(Exception):
+    """A signal asked a piece of work to end, and it ended where it can go on from later.
+
+    Not a ``DeblurError``: nothing is to be mended. ``signum`` is the signal.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell says of a process that the signal ended: 143 for SIGTERM, 130 for Ctrl-C."""
+        return 128 + self.signum

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur.models.normalisation import GroupNorm
+
 GROUPS = 8
 
 
@@ -13,9 +15,9 @@ class ConvBlock(nn.Module):
     def __init__(self, in_ch: int, out_ch: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_ch, out_ch, 3, padding=1)
-        self.norm1 = nn.GroupNorm(GROUPS, out_ch)
+        self.norm1 = GroupNorm(GROUPS, out_ch)
         self.conv2 = nn.Conv2d(out_ch, out_ch, 3, padding=1)
-        self.norm2 = nn.GroupNorm(GROUPS, out_ch)
+        self.norm2 = GroupNorm(GROUPS, out_ch)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm1(self.conv1(x)))

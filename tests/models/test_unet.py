@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from deblur.models import DeblurUNet
+from deblur.models.normalisation import GroupNorm
 
 
 @pytest.mark.parametrize("residual", [True, False])
@@ -41,3 +42,16 @@ def test_the_output_is_not_squashed_into_the_range() -> None:
 def test_widths_that_eight_groups_cannot_share_are_refused(base_ch: int) -> None:
     with pytest.raises(ValueError, match="multiple of 8"):
         DeblurUNet(base_ch=base_ch)
+
+
+def test_normalisation_computes_in_float32_under_autocast() -> None:
+    # A large mean and a small deviation: statistics in bfloat16 would be lost.
+    x = 100 + torch.randn(2, 8, 32, 32)
+    norm = GroupNorm(8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        restored = norm(x)
+        half = norm(x.bfloat16())
+    assert restored.dtype == torch.float32
+    assert torch.equal(restored, torch.nn.functional.group_norm(x, 8, norm.weight, norm.bias))
+    assert half.dtype == torch.bfloat16
+    assert half.float().std() == pytest.approx(1.0, abs=0.05)
