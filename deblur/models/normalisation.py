@@ -1,5 +1,6 @@
 """Normalisation that computes in float32 whatever the precision of the network."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,3 +16,28 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         normal = F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
         return normal.to(x.dtype)
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of each pixel, in float32; the input's type comes out.
+
+    ``[B, C, H, W]`` to the same: ``(x - mean) / sqrt(variance + eps) * weight + bias`` with mean
+    and (biased) variance over the C values of one pixel. Ba et al., "Layer Normalization", 2016; over
+    channels alone as in Chen et al., "Simple Baselines for Image Restoration", ECCV 2022.
+
+    Args:
+        channels: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In channels_last both permutations are free and the kernel reads whole rows.
+        rows = x.permute(0, 2, 3, 1).float()
+        normal = F.layer_norm(rows, self.weight.shape, self.weight, self.bias, self.eps)
+        return normal.permute(0, 3, 1, 2).to(x.dtype)
