@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from deblur.errors import ModelFileError
 
 PREFIX = "deblur."
-VERSION = 1
+VERSION = 2
 INPUT, OUTPUT = "blurred", "restored"
 
 
@@ -25,7 +25,9 @@ class ModelContract:
         value_range: range of input and output values; 8-bit v is ``v / 127.5 - 1``.
         tile, overlap, multiple: serving geometry in pixels; origins lie on ``multiple``.
         train_crop: side of the training crops.
-        norm: the normalisation layers.
+        norm: the normalisation layers, ``group8`` or ``layer``.
+        tiling: ``tile-bound`` if the figures hold for tiles of this size alone, because each output
+            pixel depends on statistics of its whole tile; ``free`` if it does not.
         metrics: figures of the model as served, PSNR in dB; ``blurred_psnr`` is the input's.
         data_kind: ``simulated`` or ``recorded``, what the figures were measured on.
         subset: ``blur`` or ``blur_gamma``.
@@ -48,6 +50,7 @@ class ModelContract:
     code_revision: str
     norm: str = "group8"
     multiple: int = 16
+    tiling: str = "tile-bound"
     colour_order: str = "RGB"
     value_range: str = "[-1, 1]"
     version: int = VERSION
@@ -63,6 +66,13 @@ class ModelContract:
         Raises:
             ModelFileError: keys are missing, unreadable, or of another version.
         """
+        # First of all, because other versions have other keys.
+        version = metadata.get(PREFIX + "version")
+        if version is not None and version != json.dumps(VERSION):
+            raise ModelFileError(
+                f"{source} has contract version {version}, this program reads {VERSION}: export "
+                "its checkpoint again with this version's  deblur export"
+            )
         missing = [f.name for f in fields(cls) if PREFIX + f.name not in metadata]
         if missing:
             raise ModelFileError(
@@ -77,11 +87,6 @@ class ModelContract:
             raise ModelFileError(
                 f"{source} has an unreadable contract ({error}): export again"
             ) from None
-        if contract.version != VERSION:
-            raise ModelFileError(
-                f"{source} has contract version {contract.version}, this program reads {VERSION}: "
-                "export the model again with this version"
-            )
         if contract.colour_order != "RGB" or contract.value_range != "[-1, 1]":
             raise ModelFileError(
                 f"{source} expects {contract.colour_order} in {contract.value_range}, this server "

@@ -17,6 +17,7 @@ from deblur.atomic import whole_file
 from deblur.contract import INPUT, OUTPUT, ModelContract
 from deblur.digests import code_revision, file_sha256
 from deblur.errors import ModelFileError
+from deblur.models import traits
 from deblur.training.checkpoint import Checkpoint
 
 OPSET = 21  # the first with GroupNormalization as one operator that onnxruntime runs natively
@@ -47,10 +48,18 @@ def export_checkpoint(
     Raises:
         ModelFileError: the file differs from torch by more than 1e-4 at some size.
     """
+    contract = contract_of(checkpoint, metrics, data_kind)
+    return export_network(checkpoint.network(), contract, path)
+
+
+def contract_of(
+    checkpoint: Checkpoint, metrics: Mapping[str, float], data_kind: str
+) -> ModelContract:
+    """The contract of a checkpoint's network; the arguments are those of ``export_checkpoint``."""
     config = checkpoint.train_config()
-    model = checkpoint.network()
-    contract = ModelContract(
-        architecture=type(model).__name__,
+    kind = traits(config.architecture)
+    return ModelContract(
+        architecture=kind.name,
         base_ch=config.base_ch,
         tile=config.tile,
         overlap=config.overlap,
@@ -61,7 +70,23 @@ def export_checkpoint(
         data_digest=checkpoint.data_digest,
         config_digest=config.digest(),
         code_revision=code_revision(),
+        norm=kind.norm,
+        multiple=kind.multiple,
+        tiling=kind.tiling,
     )
+
+
+def export_network(model: nn.Module, contract: ModelContract, path: Path) -> Exported:
+    """Write ``model`` with its contract, check the file, and only then put it in place.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        contract: what the file is to say about itself.
+        path: the file to write.
+
+    Raises:
+        ModelFileError: the file differs from torch by more than 1e-4 at some size.
+    """
     with whole_file(path) as partial:
         onnx.save(_to_onnx(model, contract), partial)
         parity = measure_parity(model, partial)

@@ -1,5 +1,6 @@
 """The ONNX file equals the network, at any size, and carries its contract."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,24 @@ import torch
 from deblur import export as exporting
 from deblur.contract import INPUT, OUTPUT, ModelContract
 from deblur.errors import ModelFileError
-from deblur.export import export_checkpoint, measure_parity
+from deblur.export import contract_of, export_checkpoint, export_network, measure_parity
 from deblur.images import to_float
+from deblur.models import DeblurUNet
 from deblur.training.checkpoint import load_checkpoint
+from tests.models.networks import small_nafnet
+
+
+@pytest.fixture(scope="module")
+def small_file(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of a small NAFNet with random weights."""
+    checkpoint = load_checkpoint(tiny_run / "best.pt")
+    config = {**checkpoint.config, "architecture": "nafnet"}
+    contract = contract_of(replace(checkpoint, config=config), {"test_psnr": 20.0}, "simulated")
+    path = tmp_path_factory.mktemp("small") / "nafnet.onnx"
+    exported = export_network(small_nafnet(), contract, path)
+    assert exported.path == path
+    assert max(exported.parity.values()) <= 1e-4
+    return path
 
 
 @pytest.mark.parametrize(
@@ -33,6 +49,37 @@ def test_the_file_equals_torch_at_any_size(
     assert np.abs(result - picture).max() > 1e-3  # the network does something
 
 
+@pytest.mark.parametrize(
+    ("batch", "height", "width"),
+    [(1, 256, 256), (1, 97, 131), (1, 33, 250), (2, 97, 131), (3, 16, 17)],
+)
+def test_a_small_nafnet_equals_torch_at_any_size(
+    small_file: Path, photograph: np.ndarray, batch: int, height: int, width: int
+) -> None:
+    picture = np.resize(to_float(photograph), (batch, 3, height, width))
+    with torch.inference_mode():
+        expected = small_nafnet()(torch.from_numpy(picture)).numpy()
+    session = onnxruntime.InferenceSession(small_file, providers=["CPUExecutionProvider"])
+    result = session.run([OUTPUT], {INPUT: picture})[0]
+    assert result.shape == picture.shape
+    assert np.abs(result - expected).max() <= 1e-4
+    assert np.abs(result - picture).mean() > 0.1  # the network does something
+
+
+def test_nafnets_file_has_native_layer_normalisation_and_padding(small_file: Path) -> None:
+    nodes = [node.op_type for node in onnx.load(small_file).graph.node]
+    assert nodes.count("LayerNormalization") == 8
+    assert nodes.count("Pad") == 1
+    assert "If" not in nodes
+
+
+def test_the_contract_says_which_architecture_it_is(small_file: Path) -> None:
+    metadata = {p.key: p.value for p in onnx.load(small_file).metadata_props}
+    contract = ModelContract.from_metadata(metadata, "nafnet.onnx")
+    assert (contract.architecture, contract.norm) == ("NAFNet", "layer")
+    assert (contract.multiple, contract.tiling) == (16, "tile-bound")
+
+
 def test_it_is_one_file_with_native_group_normalisation(tiny_model: Path) -> None:
     assert [p.name for p in tiny_model.parent.iterdir()] == ["model.onnx"]
     model = onnx.load(tiny_model)
@@ -48,6 +95,7 @@ def test_the_contract_says_what_it_was_trained_on(tiny_run: Path, tiny_model: Pa
     contract = ModelContract.from_metadata(metadata, "model.onnx")
     assert (contract.tile, contract.overlap, contract.multiple) == (64, 16, 16)
     assert (contract.train_crop, contract.base_ch, contract.norm) == (64, 8, "group8")
+    assert (contract.architecture, contract.tiling) == ("DeblurUNet", "tile-bound")
     assert contract.data_digest == checkpoint.data_digest
     assert contract.config_digest == checkpoint.train_config().digest()
     assert contract.metrics["test_psnr"] == 20.0
@@ -73,6 +121,7 @@ def test_parity_is_measured_at_odd_sizes_and_sees_a_difference(
     parity = measure_parity(model, tiny_model)
     assert parity.keys() == {"256x256", "97x131", "33x250"}
     assert max(parity.values()) <= 1e-4
+    assert isinstance(model, DeblurUNet)
     with torch.no_grad():
         model.final.weight += 0.01
     assert min(measure_parity(model, tiny_model).values()) > 5e-3

@@ -19,11 +19,12 @@ class GroupNorm(nn.GroupNorm):
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of each pixel, in float32; the input's type comes out.
+    """Layer normalisation over the channels of each pixel, in float32.
 
-    ``[B, C, H, W]`` to the same: ``(x - mean) / sqrt(variance + eps) * weight + bias`` with mean
-    and (biased) variance over the C values of one pixel. Ba et al., "Layer Normalization", 2016; over
-    channels alone as in Chen et al., "Simple Baselines for Image Restoration", ECCV 2022.
+    ``[B, C, H, W]`` to the same, in the input's type: ``(x - mean) / sqrt(variance + eps) * weight
+    + bias`` with mean and biased variance over the C values of one pixel. Ba et al., "Layer
+    Normalization", 2016; over the channels alone as in Chen et al., "Simple Baselines for Image
+    Restoration", ECCV 2022, section 3.
 
     Args:
         channels: C.
@@ -37,7 +38,9 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        # In channels_last both permutations are free and the kernel reads whole rows.
+        # In channels_last both permutations are free. Exported, this is one LayerNormalization,
+        # and onnxruntime hides the transpositions in the layout of the convolutions.
         rows = x.permute(0, 2, 3, 1).float()
-        normal = F.layer_norm(rows, self.weight.shape, self.weight, self.bias, self.eps)
+        weight, bias = self.weight.float(), self.bias.float()
+        normal = F.layer_norm(rows, weight.shape, weight, bias, self.eps)
         return normal.permute(0, 3, 1, 2).to(x.dtype)

@@ -1,0 +1,57 @@
+"""The contract survives its way through a file's metadata, and only whole ones of our version."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from deblur.contract import VERSION, ModelContract
+from deblur.errors import ModelFileError
+
+CONTRACT = ModelContract(
+    architecture="NAFNet", base_ch=32, tile=256, overlap=64, train_crop=256,
+    metrics={"test_psnr": 30.5}, data_kind="recorded", subset="blur", data_digest="d",
+    config_digest="c", code_revision="r", norm="layer",
+)  # fmt: skip
+
+
+def test_what_is_written_is_read() -> None:
+    metadata = CONTRACT.to_metadata()
+    assert metadata["deblur.tiling"] == '"tile-bound"'
+    assert metadata["deblur.version"] == "2"
+    assert ModelContract.from_metadata(metadata, "m.onnx") == CONTRACT
+    free = replace(CONTRACT, tiling="free")
+    assert ModelContract.from_metadata(free.to_metadata(), "m.onnx") == free
+
+
+def test_a_file_of_version_1_is_to_be_exported_again() -> None:
+    metadata = CONTRACT.to_metadata()
+    metadata["deblur.version"] = "1"
+    del metadata["deblur.tiling"]  # which version 1 did not have
+    with pytest.raises(ModelFileError) as refusal:
+        ModelContract.from_metadata(metadata, "old.onnx")
+    assert str(refusal.value) == (
+        "old.onnx has contract version 1, this program reads 2: export its checkpoint again with "
+        "this version's  deblur export"
+    )
+
+
+def test_a_file_of_a_later_version_is_refused_even_if_its_keys_are_ours() -> None:
+    metadata = CONTRACT.to_metadata()
+    metadata["deblur.version"] = json.dumps(VERSION + 1)
+    with pytest.raises(ModelFileError, match=r"contract version 3, this program reads 2"):
+        ModelContract.from_metadata(metadata, "new.onnx")
+
+
+@pytest.mark.parametrize("key", ["version", "tiling", "tile"])
+def test_a_missing_key_is_named(key: str) -> None:
+    metadata = CONTRACT.to_metadata()
+    del metadata[f"deblur.{key}"]
+    with pytest.raises(ModelFileError, match=f"contract: {key} missing from its metadata"):
+        ModelContract.from_metadata(metadata, "m.onnx")
+
+
+def test_a_value_that_is_not_json_is_unreadable() -> None:
+    metadata = {**CONTRACT.to_metadata(), "deblur.tile": "two hundred"}
+    with pytest.raises(ModelFileError, match="unreadable contract"):
+        ModelContract.from_metadata(metadata, "m.onnx")
