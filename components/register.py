@@ -7,7 +7,8 @@ from components.evaluate import EvalResult
 from components.export import ExportResult
 from components.prepare import PreparedData
 from components.train import TrainResult
-from deblur.tracking import CANDIDATE, register_model, tracked_run
+from deblur.registry import CANDIDATE, register_model
+from deblur.tracking import tracked_run
 
 
 @dataclass(frozen=True)
