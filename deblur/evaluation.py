@@ -1,10 +1,19 @@
-"""Evaluation on whole pictures, through the serving tiler, beside the blurred input."""
+"""Evaluation on whole pictures, through the serving tiler, beside the blurred input.
 
-from collections.abc import Callable
+Scoring a picture costs a CPU several times what predicting it costs a GPU. So pictures are read
+ahead and scored in threads, and the thread that predicts does nothing else.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
+from deblur.cpus import worker_threads
 from deblur.data.pairs import Pairs
 from deblur.images import to_float, to_uint8
 from deblur.metrics import Quality, quality
@@ -12,6 +21,10 @@ from deblur.progress import SILENT, Progress
 
 #: Maps one picture ``[1, 3, H, W]`` float32 in [-1, 1] to the same shape; tiles it inside.
 Predict = Callable[[np.ndarray], np.ndarray]
+
+_READ_AHEAD = 2
+#: Pictures that are scored or wait for it. One that is being scored takes some 100 bytes a pixel.
+_BEING_SCORED = 8
 
 
 @dataclass(frozen=True)
@@ -77,33 +90,102 @@ def evaluate(
     progress: Progress = SILENT,
     loss_eps: float = 1e-3,
     name: str = "evaluate",
+    indices: Sequence[int] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Score every picture of ``pairs``.
+    """Score pictures of ``pairs``.
+
+    ``predict`` and ``between`` are called in this thread, one picture after the other; reading and
+    scoring happen beside them. At most about ten pictures are in memory. The first error of any
+    part ends the evaluation before the next picture is predicted.
 
     Args:
         predict: the model with its tiling.
-        pairs: blurred and sharp pictures.
+        pairs: blurred and sharp pictures. Read by several threads at once.
         progress: shows the pictures done.
         loss_eps: eps of the Charbonnier loss that is reported beside the metrics.
         name: what the progress calls it.
+        indices: which pictures, in this order; all if it is ``None``. Processes that share the work
+            take ``range(rank, len(pairs), world)`` each, see ``interleaved``.
+        between: called before each picture is predicted. What it raises ends the evaluation.
+
+    Returns:
+        The scores in the order of the pictures, equal to the bit however many threads there are.
+
+    Raises:
+        DataError: a picture cannot be read.
     """
-    scores = []
-    with progress.task(name, len(pairs), "pictures") as advance:
-        for index in range(len(pairs)):
-            blurred, sharp = pairs.read(index)
-            planes = predict(to_float(blurred))
-            error = planes.astype(np.float64) - to_float(sharp)
-            scores.append(
-                PictureScore(
-                    scene=pairs.scenes[index],
-                    name=pairs.names[index],
-                    blurred=quality(blurred, sharp),
-                    result=quality(to_uint8(planes), sharp),
-                    loss=float(np.sqrt(error**2 + loss_eps**2).mean()),
-                )
-            )
-            advance(1)
+    chosen = range(len(pairs)) if indices is None else indices
+    scores: list[PictureScore] = []
+    reading: deque[Future[_Picture]] = deque()
+    scoring: deque[Future[PictureScore]] = deque()
+    with progress.task(name, len(chosen), "pictures") as advance, worker_threads() as pool:
+
+        def collect(at_most: int) -> None:
+            futures: list[Future] = [*reading, *scoring]
+            for future in futures:
+                if future.done():
+                    future.result()  # raises its error without waiting for the pictures before it
+            while scoring and (len(scoring) > at_most or scoring[0].done()):
+                scores.append(scoring.popleft().result())
+                advance(1)
+
+        waiting = iter(chosen)
+        reading.extend(pool.submit(_read, pairs, index) for index in islice(waiting, _READ_AHEAD))
+        while reading:
+            between()
+            picture = reading.popleft().result()
+            reading.extend(pool.submit(_read, pairs, index) for index in islice(waiting, 1))
+            planes = predict(picture.planes)
+            scoring.append(pool.submit(_score, picture, planes, loss_eps))
+            collect(_BEING_SCORED)
+        collect(0)
     return Scores(tuple(scores))
+
+
+def interleaved(shares: Sequence[Scores]) -> Scores:
+    """The scores of a whole set from those of the processes that shared it, in their order.
+
+    Args:
+        shares: of process ``rank`` of ``n`` the scores of pictures ``rank``, ``rank + n``,
+            ``rank + 2 n`` ...
+
+    Raises:
+        ValueError: the shares have not the lengths that such shares have.
+    """
+    pictures = sum(len(share.pictures) for share in shares)
+    lengths = [len(share.pictures) for share in shares]
+    expected = [len(range(rank, pictures, len(shares))) for rank in range(len(shares))]
+    if lengths != expected:
+        raise ValueError(f"{pictures} pictures are shared as {expected}, got shares of {lengths}")
+    rounds = zip_longest(*(share.pictures for share in shares))
+    return Scores(tuple(score for round in rounds for score in round if score is not None))
+
+
+class _Picture(NamedTuple):
+    """A pair of pictures, ``[H, W, 3]`` uint8, and the blurred one as the network takes it."""
+
+    scene: str
+    name: str
+    blurred: np.ndarray
+    sharp: np.ndarray
+    planes: np.ndarray
+
+
+def _read(pairs: Pairs, index: int) -> _Picture:
+    blurred, sharp = pairs.read(index)
+    return _Picture(pairs.scenes[index], pairs.names[index], blurred, sharp, to_float(blurred))
+
+
+def _score(picture: _Picture, planes: np.ndarray, loss_eps: float) -> PictureScore:
+    error = planes.astype(np.float64) - to_float(picture.sharp)
+    return PictureScore(
+        scene=picture.scene,
+        name=picture.name,
+        blurred=quality(picture.blurred, picture.sharp),
+        result=quality(to_uint8(planes), picture.sharp),
+        loss=float(np.sqrt(error**2 + loss_eps**2).mean()),
+    )
 
 
 def _mean(values: list[float]) -> float:

@@ -291,11 +291,13 @@ class Counting:
         self.tasks: dict[str, list[int]] = {}
 
     @contextmanager
-    def task(self, name: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
-        done = self.tasks.setdefault(f"{name} ({unit})", [0, total])
+    def task(
+        self, name: str, total: int, unit: str = "", done: int = 0
+    ) -> Iterator[Callable[..., None]]:
+        counted = self.tasks.setdefault(f"{name} ({unit})", [done, total])
 
         def advance(steps: int = 1, note: str = "") -> None:
-            done[0] += steps
+            counted[0] += steps
 
         yield advance
 
