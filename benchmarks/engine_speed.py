@@ -17,11 +17,10 @@ import torch
 from deblur.cpus import usable_cpus
 from deblur.device import choose_numerics
 from deblur.export import export_checkpoint
-from deblur.models import DeblurUNet
 from deblur.models.inference import tiled_predictor
 from deblur.serving.engine import Engine
-from deblur.training.checkpoint import Checkpoint
 from deblur.training.config import make_config
+from deblur.training.run import TrainingRun
 
 
 def main() -> None:
@@ -35,16 +34,12 @@ def main() -> None:
 
     threads = usable_cpus()
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
     config = make_config("seed", {"base_ch": args.base_ch, "tile": args.tile, "overlap": 0})
-    model = DeblurUNet(base_ch=args.base_ch).eval()
+    run = TrainingRun(config, "none", choose_numerics("fp32", "cpu"))
     # A zero last layer would let a clever runtime skip the rest.
-    torch.nn.init.normal_(model.final.weight, std=0.01)
-    untrained = Checkpoint(
-        config=config.model_dump(mode="json"), data_digest="none", epoch=0, step=0,
-        model=model.state_dict(), ema=None, optimizer={}, scaler=None, best_psnr=0.0, stale=0,
-        metrics={},
-    )  # fmt: skip
+    torch.nn.init.normal_(run.model.final.weight, std=0.01)
+    untrained = run.state()
+    model = untrained.network()
     with tempfile.TemporaryDirectory() as folder:
         exported = export_checkpoint(untrained, Path(folder) / "model.onnx", {}, "none")
         engine = Engine(exported.path, threads)

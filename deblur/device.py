@@ -1,5 +1,6 @@
-"""Which device and which precision to train in."""
+"""Which device and which precision to train in, and the memory that it takes."""
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -60,3 +61,18 @@ def _fast_dtype(device: torch.device) -> torch.dtype:
     # Without these instructions bf16 on a CPU is emulated, several times slower than fp32.
     fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Most memory in use so far, in GB (1e9 bytes): of the GPU, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e9
+    import resource
+
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -5,6 +5,8 @@ The command line prints the message alone and exits with 2; the server answers
 with the status that the class names.
 """
 
+import signal
+
 
 class DeblurError(Exception):
     """Base of every error that the user can mend. ``status`` is the HTTP answer it maps to."""
@@ -56,5 +58,5 @@ class StoppedError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """What a shell says of a process that the signal ended: 143 for SIGTERM, 130 for Ctrl-C."""
-        return 128 + self.signum
+        """As shells say it of a process ended by a signal: 130 for Ctrl-C, else SIGTERM's 143."""
+        return 130 if self.signum == signal.SIGINT else 143

@@ -7,6 +7,7 @@ runs it in this process and prints what it registered, as JSON.
 
 import json
 import logging
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from components.register import Registration
 from deblur.cpus import sleep_when_idle
 from deblur.data.layout import Averaging
 from deblur.data.listing import name_of
-from deblur.errors import DeblurError
+from deblur.errors import DeblurError, StoppedError
 from deblur.progress import for_terminal
 from deblur.training.config import make_config
 
@@ -74,7 +75,12 @@ def train(
     overrides: dict[str, Any],
     report: str,
 ) -> components.train.TrainResult:
-    return components.train.train(data, out, recipe, overrides, report, for_terminal())
+    try:
+        return components.train.train(data, out, recipe, overrides, report, for_terminal())
+    except StoppedError as stopped:
+        # Training has answered the signal with a checkpoint; now Prefect is to hear it as well.
+        signal.raise_signal(stopped.signum)
+        raise
 
 
 @task

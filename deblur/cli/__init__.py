@@ -12,6 +12,7 @@ import typer
 
 from deblur.cli.common import Subset, parse_subset, readable_errors
 from deblur.cli.data import app as data_app
+from deblur.cli.training import checkpoints_app, train
 from deblur.errors import DeblurError
 
 app = typer.Typer(
@@ -22,6 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.command()(train)
+app.add_typer(checkpoints_app, name="checkpoints")
 
 
 @app.callback()
@@ -29,63 +32,24 @@ def main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     from deblur.cpus import sleep_when_idle
+    from deblur.progress import StderrHandler
 
     sleep_when_idle()
     logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[StderrHandler()],
     )
     logging.getLogger("deblur").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 @app.command()
 @readable_errors
-def train(
-    data: Annotated[str, typer.Argument(help="Data set: a folder, a .csv, s3://..., prepared.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
-    recipe: Annotated[str, typer.Option(help="seed, gopro or demo.")] = "seed",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting, as --set batch_size=4. Repeatable."),
-    ] = None,
-    pictures: Annotated[
-        bool, typer.Option(help="Train from the pictures, without preparing them: slow.")
-    ] = False,
-) -> None:
-    """Validate, prepare and train. Tracked by MLflow. Started again, it goes on where it was."""
-    from deblur.data.listing import name_of
-    from deblur.data.manifest import is_prepared
-    from deblur.data.pairs import data_kind
-    from deblur.data.prepare import prepare
-    from deblur.data.validation import validate_data
-    from deblur.progress import for_terminal
-    from deblur.settings import parse_overrides
-    from deblur.training.config import make_config
-    from deblur.training.tracked import train_tracked
-
-    config = make_config(recipe, parse_overrides(settings or []))
-    progress = for_terminal()
-    if not is_prepared(data):
-        name = name_of(data, config.subset)
-        report = out.parent / "validation" / name
-        validated = validate_data(
-            data, config.subset, config.patch_size, out=report, progress=progress
-        )
-        validated.require_usable()
-        if not pictures:
-            prepared = out.parent / "prepared" / name
-            prepare(data, prepared, config.subset, progress)
-            data = str(prepared)
-    summary, _ = train_tracked(config, recipe, data, out, progress)
-    typer.echo(
-        f"{summary.best}: {summary.psnr:.2f} dB on validation after {summary.epochs} epochs, "
-        f"blurred input {summary.blurred_psnr:.2f} dB ({data_kind(data, config.subset)} blur)"
-    )
-
-
-@app.command()
-@readable_errors
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Checkpoint (.pt), ONNX file or models:/ address.")],
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, folder of a run, ONNX file or models:/ address.")
+    ],
     data: Annotated[str, typer.Argument(help="Data set, prepared or not.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     subset: Subset = "blur",
@@ -116,7 +80,7 @@ def evaluate(
 @app.command()
 @readable_errors
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, as runs/mine/best.pt.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
     data: Annotated[str, typer.Argument(help="Data set; its test split is measured.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")] = Path("model.onnx"),
 ) -> None:
@@ -125,9 +89,9 @@ def export(
     from deblur.evaluation import evaluate as evaluate_pairs
     from deblur.export import export_checkpoint
     from deblur.progress import for_terminal
-    from deblur.training.checkpoint import load_checkpoint
+    from deblur.training.folder import open_checkpoint
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = open_checkpoint(checkpoint)
     subset = loaded.train_config().subset
     kind = data_kind(data, subset)
     pairs = open_pairs(data, "test", subset)
@@ -204,7 +168,7 @@ def fetch(
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
 ) -> None:
     """Download a registered model's ONNX file."""
-    from deblur.tracking import fetch_model
+    from deblur.registry import fetch_model
 
     typer.echo(str(fetch_model(address, out)))
 
@@ -221,10 +185,10 @@ def doctor() -> None:
 
 def _predictor(model: str) -> Any:
     """A picture function of a checkpoint, an ONNX file or a registered model."""
-    if model.endswith(".pt"):
-        from deblur.training.checkpoint import load_checkpoint
+    if model.endswith(".pt") or Path(model).is_dir():
+        from deblur.training.folder import open_checkpoint
 
-        return load_checkpoint(Path(model)).predictor()
+        return open_checkpoint(Path(model)).predictor()
     from deblur.serving.engine import Engine
 
     with _local_model(model) as path:

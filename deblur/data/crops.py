@@ -75,6 +75,7 @@ class EpochBatches:
         epochs: which epochs to go through.
         rank, world_size: this process and how many share each batch. Together they see the batch
             that one process would; a process may find nothing for it in the last one of an epoch.
+        start: batches of the first epoch that were gone through earlier.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class EpochBatches:
         epochs: range,
         rank: int = 0,
         world_size: int = 1,
+        start: int = 0,
     ) -> None:
         self.length = length
         self.batch_size = batch_size
@@ -92,6 +94,7 @@ class EpochBatches:
         self.epochs = epochs
         self.rank = rank
         self.world_size = world_size
+        self.start = start
 
     @property
     def per_epoch(self) -> int:
@@ -99,11 +102,12 @@ class EpochBatches:
         return -(-self.length // self.batch_size)
 
     def __len__(self) -> int:
-        return self.per_epoch * len(self.epochs)
+        return max(0, self.per_epoch * len(self.epochs) - self.start)
 
     def __iter__(self) -> Iterator[list[Crop]]:
         for epoch in self.epochs:
             order = generator(self.seed, Stream.ORDER, epoch).permutation(self.length)
-            for first in range(0, self.length, self.batch_size):
+            begin = self.start * self.batch_size if epoch == self.epochs.start else 0
+            for first in range(begin, self.length, self.batch_size):
                 batch = order[first : first + self.batch_size][self.rank :: self.world_size]
                 yield [Crop(epoch, int(index)) for index in batch]

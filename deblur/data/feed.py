@@ -5,6 +5,7 @@ Turning, conversion and normalisation happen on the device. The crops are those 
 ``DeblurDataset``, to the bit.
 """
 
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,6 +92,9 @@ def feed(
             # Forking a process that has threads (torch, Prefect) can hang; Windows cannot fork.
             multiprocessing_context="spawn" if workers else None,
             prefetch_factor=_AHEAD if workers else None,
+            worker_init_fn=_leave_ctrl_c,
+            # It draws a seed for its workers; not from the generator that a checkpoint keeps.
+            generator=torch.Generator(),
         )
     )
 
@@ -131,6 +135,11 @@ def to_device(batch: CropBatch, device: torch.device) -> tuple[Tensor, Tensor]:
         planes[:, slot] = crop.flip(reversed_axes) if reversed_axes else crop
     blurred, sharp = planes.div_(127.5).sub_(1.0).permute(0, 1, 4, 2, 3).unbind(0)
     return blurred, sharp
+
+
+def _leave_ctrl_c(_: int) -> None:
+    """The terminal sends Ctrl-C to loader processes, too; when to end is their parent's to say."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def as_it_is(batch: Any) -> Any:

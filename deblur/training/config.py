@@ -19,6 +19,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
+    architecture: Literal["unet", "nafnet"] = Field("unet", description="the network")
     base_ch: int = Field(32, ge=8, multiple_of=8, description="channels of the first level")
     residual: bool = Field(True, description="the network returns its input plus a correction")
     subset: Averaging = Field("blur", description="which blurred folder is trained on")
@@ -26,6 +27,11 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(8, ge=1, description="crops in a step")
     num_epochs: int = Field(100, ge=1, description="epochs at most")
     crops_per_image: int = Field(1, ge=1, description="crops of each picture in an epoch")
+    last_epochs: int = Field(0, ge=0, description="epochs at the end on larger crops")
+    last_patch_size: int = Field(384, ge=32, multiple_of=16, description="side of those crops")
+    last_batch_size: int = Field(
+        0, ge=0, description="crops in a step then; 0: as many as have the pixels of a step before"
+    )
     learning_rate: float = Field(1e-4, gt=0, description="AdamW's rate after the warm-up")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled weight decay")
     schedule: Literal["constant", "cosine"] = Field("constant", description="course of the rate")
@@ -34,15 +40,25 @@ class TrainConfig(BaseModel):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights; 0 is off")
     clip_norm: float = Field(0.0, ge=0, description="largest gradient norm; 0 is no limit")
     loss_eps: float = Field(1e-3, gt=0, description="eps of the Charbonnier loss")
+    fft_weight: float = Field(0.0, ge=0, description="weight of the loss between spectra; 0 is off")
+    max_skipped: int = Field(
+        10, ge=1, description="steps in a row without a finite gradient before giving up"
+    )
     precision: Precision = Field("auto", description="auto: bf16 or fp16 where it is fast")
     patience: int = Field(5, ge=0, description="validations without gain before stopping; 0: never")
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
     checkpoint_every: int = Field(
         10, ge=1, description="epochs from one kept checkpoint to the next"
     )
+    keep: int = Field(2, ge=1, description="newest checkpoints to keep besides those and the best")
+    save_minutes: float = Field(10.0, gt=0, description="minutes between saves within an epoch")
+    log_every: int = Field(50, ge=1, description="steps from one point of the curves to the next")
     tile: int = Field(DEFAULT_TILE, ge=32, multiple_of=ALIGNMENT, description="serving tile")
     overlap: int = Field(DEFAULT_OVERLAP, ge=0, multiple_of=ALIGNMENT, description="tile overlap")
     workers: int = Field(0, ge=0, description="threads that read crops ahead; they change nothing")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile; auto: on a GPU, where it measures faster"
+    )
     seed: int = Field(0, ge=0, description="of weights, order, crops and turns")
     shake: ShakeConfig | None = Field(
         None,
@@ -70,12 +86,29 @@ class TrainConfig(BaseModel):
     def _geometry(self) -> Self:
         if self.overlap > self.tile // 2:
             raise ValueError(f"overlap {self.overlap} is more than half of tile {self.tile}")
+        if self.last_epochs > self.num_epochs:
+            raise ValueError(
+                f"last_epochs {self.last_epochs} is more than num_epochs {self.num_epochs}"
+            )
         return self
 
+    @property
+    def last_batch(self) -> int:
+        """Crops in a step of the last phase."""
+        fitting = self.batch_size * self.patch_size**2 // self.last_patch_size**2
+        return self.last_batch_size or max(1, fitting)
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the result, as plain values."""
+        return self.model_dump(mode="json", exclude=set(HOUSEKEEPING))
+
     def digest(self) -> str:
-        """SHA-256 of what decides the result; the number of loader processes does not."""
-        decisive = self.model_dump(mode="json", exclude={"workers"})
-        return json_sha256(decisive)
+        """SHA-256 of what decides the result."""
+        return json_sha256(self.decisive())
+
+
+#: Settings that change how a training runs and not what it comes to.
+HOUSEKEEPING = ("workers", "compile", "checkpoint_every", "keep", "save_minutes", "log_every")
 
 
 #: What each recipe changes of the defaults.
@@ -86,7 +119,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gopro": {
         "batch_size": 32, "num_epochs": 100, "crops_per_image": 30, "learning_rate": 1e-3,
         "schedule": "cosine", "warmup_steps": 1000, "ema_decay": 0.999, "clip_norm": 1.0,
-        "patience": 0, "validate_every": 2, "workers": 2,
+        "patience": 0, "validate_every": 2, "workers": 4,
     },
     # Minutes on two CPU cores: a network of 0.5 million parameters, small crops, a high rate.
     # At this width fp32 is faster on a CPU than bf16, and it runs alike everywhere.

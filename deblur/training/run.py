@@ -1,94 +1,128 @@
-"""The state of a training run: what a checkpoint holds, and the steps that change it."""
+"""The state of a training run, and the one step that changes it."""
 
+import copy
 import logging
 import math
-from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from deblur.data.feed import CropBatch, to_device
-from deblur.data.pairs import Pairs
 from deblur.data.synthesis.on_device import PhotoBatch, shake_batch
 from deblur.device import Numerics
-from deblur.errors import CheckpointError
-from deblur.evaluation import Predict, Scores, evaluate
-from deblur.images import to_float, to_uint8
-from deblur.models import DeblurUNet
+from deblur.evaluation import Predict
+from deblur.models import build_network
 from deblur.models.inference import tiled_predictor
-from deblur.progress import Progress
-from deblur.sheet import SheetRow, before_after_sheet
-from deblur.training.checkpoint import (
-    BEST,
-    LAST,
-    Checkpoint,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from deblur.training.checkpoint import Checkpoint, load_weights
 from deblur.training.config import TrainConfig
-from deblur.training.losses import CharbonnierLoss
+from deblur.training.losses import TrainingLoss
+from deblur.training.world import World
 
 log = logging.getLogger(__name__)
 
+Batch = CropBatch | PhotoBatch
+
 
 class TrainingRun:
-    """A network in training.
+    """A network in training. Making one seeds torch's generators.
 
     Args:
         config: what is trained.
         data_digest: digest of the data manifest.
         numerics: device and precision.
+        world: the processes that train together.
+
+    Attributes:
+        model: the network with the raw weights, ``ema``: with averaged ones, if configured.
+        epoch, step: epochs and steps done.
+        history: a ``CurvePoint`` of each validation, as plain values.
+        skipped, skipped_in_row: steps without a finite gradient, in all and latest.
+        seconds: time spent training, in this process and those before.
     """
 
-    def __init__(self, config: TrainConfig, data_digest: str, numerics: Numerics) -> None:
+    def __init__(
+        self, config: TrainConfig, data_digest: str, numerics: Numerics, world: World = World()
+    ) -> None:
         self.config = config
         self.data_digest = data_digest
         self.numerics = numerics
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            network = DeblurUNet(base_ch=config.base_ch, residual=config.residual)
+        self.world = world
+        torch.manual_seed(config.seed)
+        network = build_network(config.architecture, config.base_ch, config.residual)
         self.model = network.to(numerics.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = (
-            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-            if config.ema_decay
-            else None
-        )
-        self.criterion = CharbonnierLoss(config.loss_eps)
+        self.ema = copy.deepcopy(self.model) if config.ema_decay else None
+        self.criterion = TrainingLoss(config.loss_eps, config.fft_weight)
+        # Fused: one kernel for all weights, and it can skip a step without asking the CPU.
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.scaled)
+        self.compiled = False
+        self.forward: nn.Module = self.model
+        if not world.alone:
+            ids = [numerics.device.index] if numerics.device.type == "cuda" else None
+            self.forward = DistributedDataParallel(self.model, ids, gradient_as_bucket_view=True)
         self.epoch = 0
         self.step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=numerics.device)
+        self.loss_count = torch.zeros((), dtype=torch.float64, device=numerics.device)
         self.best_psnr = -math.inf
         self.stale = 0
-        self.metrics: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.skipped = 0
+        self.skipped_in_row = 0
+        self.seconds = 0.0
 
-    def train_step(self, batch: CropBatch | PhotoBatch, total_steps: int) -> Tensor:
-        """One optimizer step on a batch; returns the loss, left on the device."""
+    def train_step(self, batch: Batch, rate: float, share: float = 1.0) -> Tensor:
+        """One optimizer step.
+
+        Nothing here waits for the device. Where loss or gradient are not finite, the optimizer
+        leaves weights and moments as they are.
+
+        Args:
+            batch: this process's part of the batch.
+            rate: the learning rate.
+            share: weight of this part's mean loss, so that the mean over the processes is that of
+                the whole batch; see ``loss_share``.
+
+        Returns:
+            ``[3]`` on the device: loss of the whole batch, gradient norm before clipping, and 1
+            where the step was skipped.
+        """
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step, total_steps)
+            group["lr"] = rate
         blurred, sharp = self._on_device(batch)
         with self.numerics.autocast():
-            restored = self.model(blurred)
-        loss = self.criterion(restored, sharp)
+            restored = self.forward(blurred)
+        # A process without a part still takes its place in the sum of the gradients.
+        loss = self.criterion(restored, sharp) * share if len(blurred) else 0.0 * restored.sum()
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        if self.config.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.scaler.unscale_(self.optimizer)
+        # Of the averaged gradient, so every process finds the same and skips the same steps.
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
+        loss = self.world.mean(loss.detach())
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        if not self.numerics.scaled:  # the scaler tells the optimizer itself
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:
-            self.ema.update_parameters(self.model)
+            ours, averaged = list(self.model.parameters()), list(self.ema.parameters())
+            with torch.no_grad():
+                torch._foreach_lerp_(averaged, ours, 1.0 - self.config.ema_decay)
+        self.loss_sum += torch.where(finite, loss, 0.0)
+        self.loss_count += finite
         self.step += 1
-        return loss.detach()
+        return torch.stack((loss.float(), norm.float(), (~finite).float()))
 
-    def _on_device(self, batch: CropBatch | PhotoBatch) -> tuple[Tensor, Tensor]:
+    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """``(blurred, sharp)``: ``[N, 3, S, S]`` float32 in [-1, 1]."""
         if isinstance(batch, CropBatch):
             return to_device(batch, self.numerics.device)
@@ -97,104 +131,119 @@ class TrainingRun:
 
     def predictor(self) -> Predict:
         """The network as it would be served: averaged weights if there are any, serving tiles."""
-        model = self.model if self.ema is None else self.ema.module
+        model = self.model if self.ema is None else self.ema
         return tiled_predictor(model.eval(), self.numerics, self.config.tile, self.config.overlap)
 
-    def validate(self, pairs: Pairs, progress: Progress) -> Scores:
-        """Score whole pictures."""
-        return evaluate(self.predictor(), pairs, progress, self.config.loss_eps, "validation")
+    def epoch_loss(self) -> float:
+        """Mean of the finite losses of the epoch under way; NaN if there was none."""
+        return float(self.loss_sum / self.loss_count)
 
-    def sheet(self, pairs: Pairs, footer: str) -> Image.Image:
-        """The first and the middle validation picture before and after."""
-        predict, rows = self.predictor(), []
-        for index in sorted({0, len(pairs) // 2}):
-            blurred, sharp = pairs.read(index)
-            title = f"{pairs.scenes[index]}/{pairs.names[index]}"
-            rows.append(SheetRow(title, blurred, to_uint8(predict(to_float(blurred))), sharp))
-        return before_after_sheet(rows, footer)
+    def end_epoch(self) -> None:
+        """Count the epoch as done."""
+        self.loss_sum.zero_()
+        self.loss_count.zero_()
+        self.epoch += 1
 
-    def remember(self, scores: Scores) -> bool:
+    def remember(self, point: dict[str, float]) -> bool:
         """Keep a validation's figures; whether it is the best so far."""
-        self.metrics = {
-            "psnr": scores.psnr,
-            "ssim": scores.ssim,
-            "val_loss": scores.loss,
-            "blurred_psnr": scores.blurred_psnr,
-        }
-        improved = scores.psnr > self.best_psnr
+        self.history.append(point)
+        improved = point["psnr"] > self.best_psnr
         self.stale = 0 if improved else self.stale + 1
-        self.best_psnr = max(self.best_psnr, scores.psnr)
+        self.best_psnr = max(self.best_psnr, point["psnr"])
         return improved
 
     def out_of_patience(self) -> bool:
         """Whether ``patience`` validations in a row brought no gain; never if it is 0."""
         return 0 < self.config.patience <= self.stale
 
-    def save(self, out: Path, improved: bool) -> None:
-        """Write the checkpoints that are due after an epoch."""
-        checkpoint = Checkpoint(
+    def state(self) -> Checkpoint:
+        """A copy of everything, in the CPU's memory: training goes on while it is written."""
+        rng = {"cpu": torch.get_rng_state()}
+        if self.numerics.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.numerics.device)
+        return Checkpoint(
             config=self.config.model_dump(mode="json"),
             data_digest=self.data_digest,
             epoch=self.epoch,
             step=self.step,
-            model=self.model.state_dict(),
-            ema=self.ema.module.state_dict() if self.ema is not None else None,
-            optimizer=self.optimizer.state_dict(),
+            loss_sum=float(self.loss_sum),
+            loss_count=int(self.loss_count),
+            model=_copied(self.model.state_dict()),
+            ema=_copied(self.ema.state_dict()) if self.ema is not None else None,
+            optimizer=_copied(self.optimizer.state_dict()),
             scaler=self.scaler.state_dict() if self.numerics.scaled else None,
+            rng=rng,
             best_psnr=self.best_psnr,
             stale=self.stale,
-            metrics=self.metrics,
+            history=list(self.history),
+            skipped=self.skipped,
+            skipped_in_row=self.skipped_in_row,
+            seconds=self.seconds,
+            compiled=self.compiled,
         )
-        # last.pt is written last: if it is there, the others of its epoch are too.
-        if improved:
-            save_checkpoint(out / BEST, checkpoint)
-        if self.epoch % self.config.checkpoint_every == 0:
-            save_checkpoint(out / f"epoch_{self.epoch:04d}.pt", checkpoint)
-        save_checkpoint(out / LAST, checkpoint)
 
-    def resume(self, path: Path) -> None:
-        """Take over the state of ``path`` if it exists.
+    def resume(self, kept: Checkpoint) -> None:
+        """Take over the state of a checkpoint.
 
         Raises:
-            CheckpointError: it is damaged, or of another configuration or data set.
+            CheckpointError: it is of another architecture.
         """
-        if not path.exists():
-            return
-        kept = load_checkpoint(path)
-        theirs = kept.train_config()
-        if theirs.digest() != self.config.digest():
-            changed = [
-                f"{key} was {getattr(theirs, key)!r}, is now {value!r}"
-                for key, value in self.config
-                if getattr(theirs, key) != value and key != "workers"
-            ]
-            raise CheckpointError(
-                f"{path.parent} holds a run of another configuration ({'; '.join(changed)}): "
-                "name another folder, or remove this one to start over"
-            )
-        if kept.data_digest != self.data_digest:
-            raise CheckpointError(
-                f"{path.parent} holds a run on other data (manifest {kept.data_digest[:12]}, now "
-                f"{self.data_digest[:12]}): name another folder, or remove this one to start over"
-            )
         load_weights(self.model, kept.model)
-        if self.ema is not None and kept.ema is not None:
-            load_weights(self.ema.module, kept.ema)
-            self.ema.n_averaged.fill_(kept.step)
+        if self.ema is not None:
+            load_weights(self.ema, kept.ema if kept.ema is not None else kept.model)
         self.optimizer.load_state_dict(kept.optimizer)
         if kept.scaler is not None and self.numerics.scaled:
             self.scaler.load_state_dict(kept.scaler)
+        torch.set_rng_state(kept.rng["cpu"])
+        if "cuda" in kept.rng and self.numerics.device.type == "cuda":
+            torch.cuda.set_rng_state(kept.rng["cuda"], self.numerics.device)
         self.epoch, self.step = kept.epoch, kept.step
-        self.best_psnr, self.stale, self.metrics = kept.best_psnr, kept.stale, kept.metrics
-        log.info("resumed %s after epoch %d, step %d", path, self.epoch, self.step)
+        self.loss_sum.fill_(kept.loss_sum)
+        self.loss_count.fill_(kept.loss_count)
+        self.best_psnr, self.stale, self.history = kept.best_psnr, kept.stale, list(kept.history)
+        self.skipped, self.skipped_in_row = kept.skipped, kept.skipped_in_row
+        self.seconds = kept.seconds
+        self.compiled = kept.compiled
+
+    def start_epoch_again(self, step: int) -> None:
+        """Forget the part of an epoch that is done, and what was best: plan or data changed."""
+        self.step = step
+        self.loss_sum.zero_()
+        self.loss_count.zero_()
+        self.best_psnr, self.stale = -math.inf, 0
 
 
-def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
-    """The rate of a step (counted from 0): linear warm-up, then constant or a half cosine."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    done = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
-    span = config.learning_rate - config.final_learning_rate
-    return config.final_learning_rate + 0.5 * span * (1.0 + math.cos(math.pi * done))
+def loss_share(crops: int, world: World) -> float:
+    """Weight of a process's mean loss in a batch of ``crops``.
+
+    The gradients are averaged over the processes, and their parts may differ by a crop: each part
+    counts as much as it has crops.
+    """
+    own = len(range(world.rank, crops, world.size))
+    return own * world.size / crops
+
+
+def differences(kept: Checkpoint, config: TrainConfig, data_digest: str) -> list[str]:
+    """What a run that is to go on was started with and is not given now."""
+    ours, theirs = config.decisive(), kept.train_config().decisive()
+    changed = [
+        f"{key} was {theirs[key]!r}, is now {value!r}"
+        for key, value in ours.items()
+        if theirs[key] != value
+    ]
+    if kept.data_digest != data_digest:
+        changed.append(
+            f"the data was another (manifest {kept.data_digest[:12]}, now {data_digest[:12]})"
+        )
+    return changed
+
+
+def _copied(tree: Any) -> Any:
+    """A state dictionary with its tensors copied to the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_copied(value) for value in tree)
+    return tree

@@ -9,6 +9,7 @@ from deblur.progress import SILENT, Progress
 from deblur.tracking import environment, run_exists, tracked_run
 from deblur.training.config import TrainConfig
 from deblur.training.loop import TrainSummary, train
+from deblur.training.world import World
 
 RUN_FILE = "mlflow_run.json"
 
@@ -20,6 +21,8 @@ def train_tracked(
     out: Path,
     progress: Progress = SILENT,
     documents: Sequence[Path] = (),
+    world: World = World(),
+    adopt: bool = False,
 ) -> tuple[TrainSummary, str]:
     """Train as ``deblur.training.loop.train`` does, and record it.
 
@@ -32,13 +35,19 @@ def train_tracked(
         out: folder of the run.
         progress: shows steps, rate and time left.
         documents: files about the data to keep with the run.
+        world: the processes that train together; the first of them records.
+        adopt: go on even if ``out`` holds a run of other settings or data.
 
     Returns:
-        What the training came to, and the id of its MLflow run.
+        What the training came to, and the id of its MLflow run, empty in all but the first process.
     """
-    manifest = describe(data, config.subset, progress)
+    manifest = world.of_first(describe(data, config.subset, progress) if world.writes else None)
+    assert manifest is not None
+    if not world.writes:
+        summary = train(config, data, out, manifest=manifest, world=world, adopt=adopt)
+        return summary, ""
     out.mkdir(parents=True, exist_ok=True)
-    with tracked_run(out.name, _known_run(out)) as run:
+    with tracked_run(out.name, _known_run(out), system_metrics=True) as run:
         (out / RUN_FILE).write_text(json.dumps({"run_id": run.run_id}), encoding="utf-8")
         run.params({**config.model_dump(mode="json"), "recipe": recipe})
         run.tags(
@@ -51,7 +60,10 @@ def train_tracked(
         )
         for document in documents:
             run.artifact(document, "data")
-        summary = train(config, data, out, manifest=manifest, tracker=run, progress=progress)
+        summary = train(
+            config, data, out, manifest=manifest, tracker=run, progress=progress, world=world,
+            adopt=adopt,
+        )  # fmt: skip
     return summary, run.run_id
 
 

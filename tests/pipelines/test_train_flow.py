@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,8 +19,9 @@ from mlflow import MlflowClient
 from deblur.data.listing import find_pairs
 from deblur.data.pairs import FolderPairs
 from deblur.evaluation import evaluate
+from deblur.registry import CANDIDATE, MODEL_NAME, fetch_model
 from deblur.serving.engine import Engine
-from deblur.tracking import CANDIDATE, MODEL_NAME, fetch_model
+from deblur.training.folder import CheckpointFolder
 from pipelines.bare_names import DEPLOYMENTS
 from pipelines.services import HOST, Services, free_port
 from tests.conftest import TINY
@@ -140,6 +142,38 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     assert engine.contract.metrics["test_psnr"] == pytest.approx(scores.psnr, abs=0.005)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Windows cannot be sent like this")
+def test_a_flow_that_is_preempted_saves_crashes_and_goes_on_when_started_again(
+    platform: Platform, tiny_root: Path
+) -> None:
+    overrides = {**TINY, "crops_per_image": 100, "log_every": 1, "num_epochs": 1}
+    values = parameters(platform, tiny_root, run_name="preempted", overrides=overrides)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.train_deblur", json.dumps(values)], cwd=platform.folder,
+        env={**os.environ, **platform.env}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    link = platform.folder / "runs" / "preempted" / "mlflow_run.json"
+
+    def losses() -> list[int]:
+        if not link.exists():
+            return []
+        run_id = json.loads(link.read_text())["run_id"]
+        return [point.step for point in platform.mlflow.get_metric_history(run_id, "loss")]
+
+    assert eventually(lambda: losses()[3:], seconds=180)
+    process.terminate()
+    _, said = process.communicate(timeout=90)
+    assert process.returncode in (143, -signal.SIGTERM), said
+    stopped = CheckpointFolder(link.parent).newest()
+    assert stopped is not None and losses() == list(range(1, stopped.step + 1))
+    assert 3 < stopped.step < 100
+    (newest,) = platform.api("/flow_runs/filter", sort="START_TIME_DESC", limit=1)
+    assert newest["state_type"] == "CRASHED"
+
+    assert run_flow(platform, values).returncode == 0
+    assert losses() == list(range(1, 101))
+
+
 def test_the_same_run_name_trains_and_registers_nothing_twice(
     platform: Platform, tiny_root: Path
 ) -> None:
@@ -195,9 +229,9 @@ def test_every_deployment_can_be_named_without_its_flow() -> None:
         assert deployment["entrypoint"].endswith(deployment["name"].replace("-", "_"))
 
 
-def eventually(ask: Callable[[], list]) -> list:
+def eventually(ask: Callable[[], list], seconds: float = 30) -> list:
     """What is answered once it is anything: the server stores events a moment later."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while not (answer := ask()) and time.monotonic() < deadline:
         time.sleep(0.5)
     return answer
