@@ -63,7 +63,7 @@ def tiny_config() -> TrainConfig:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training on the tiny set."""
-    from deblur.training.loop import train
+    from deblur.training.train import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     train(make_config("seed", TINY), tiny_data, out)

@@ -11,9 +11,9 @@ from deblur.device import choose_numerics, peak_memory_gb
 from deblur.images import to_float
 from deblur.models.complexity import macs, parameters
 from deblur.training.config import TrainConfig
-from deblur.training.loop import training_crops, validation_split
 from deblur.training.plan import Plan, make_plan
 from deblur.training.run import TrainingRun
+from deblur.training.train import training_crops, validation_split
 from deblur.training.trouble import memory_advice
 
 _STEPS = 4

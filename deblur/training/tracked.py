@@ -8,7 +8,7 @@ from deblur.data.prepare import describe
 from deblur.progress import SILENT, Progress
 from deblur.tracking import environment, run_exists, tracked_run
 from deblur.training.config import TrainConfig
-from deblur.training.loop import TrainSummary, train
+from deblur.training.train import TrainSummary, train
 from deblur.training.world import World
 
 RUN_FILE = "mlflow_run.json"
@@ -24,7 +24,7 @@ def train_tracked(
     world: World = World(),
     adopt: bool = False,
 ) -> tuple[TrainSummary, str]:
-    """Train as ``deblur.training.loop.train`` does, and record it.
+    """Train as ``deblur.training.train.train`` does, and record it.
 
     The same call on the same folder goes on from its last checkpoint and in the same MLflow run.
 

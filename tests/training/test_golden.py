@@ -19,7 +19,7 @@ from PIL import Image
 
 from deblur.data.randomness import Stream, generator
 from deblur.training.config import make_config
-from deblur.training.loop import train
+from deblur.training.train import train
 
 TOLERANCE = 3e-4
 

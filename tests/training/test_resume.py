@@ -19,7 +19,7 @@ from deblur.evaluation import evaluate
 from deblur.training.checkpoint import Checkpoint
 from deblur.training.config import TrainConfig, make_config
 from deblur.training.folder import CheckpointFolder
-from deblur.training.loop import TrainSummary, train
+from deblur.training.train import TrainSummary, train
 from tests.conftest import TINY
 
 #: Three epochs of five steps, the last of them with a smaller batch, and everything on.

@@ -13,9 +13,9 @@ from deblur.data.feed import CropBatch
 from deblur.device import choose_numerics
 from deblur.errors import DeblurError
 from deblur.training.config import TrainConfig, make_config
-from deblur.training.loop import train
 from deblur.training.plan import Phase
 from deblur.training.run import Batch, TrainingRun
+from deblur.training.train import train
 from deblur.training.trouble import DivergedError, memory_advice
 from tests.conftest import TINY
 from tests.training.test_resume import newest

@@ -15,7 +15,7 @@ from pathlib import Path
 from deblur.cpus import sleep_when_idle
 from deblur.errors import StoppedError
 from deblur.training.config import make_config
-from deblur.training.loop import train
+from deblur.training.train import train
 from deblur.training.world import joined_world
 from tests.conftest import TINY
 

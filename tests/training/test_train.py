@@ -1,4 +1,4 @@
-"""Training learns, survives a kill, and goes on exactly where it was."""
+"""Training learns, reports, keeps what it should, and stops when it should."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from deblur.errors import ConfigError, DeblurError
 from deblur.evaluation import evaluate
 from deblur.training.checkpoint import load_checkpoint
 from deblur.training.config import TrainConfig, make_config
-from deblur.training.loop import train
+from deblur.training.train import train
 from tests.conftest import TINY
 from tests.training.test_resume import newest
 
@@ -168,7 +168,7 @@ def test_mixed_precision_trains_on_the_cpu(
 ) -> None:
     fp32 = train(tiny_config, tiny_data, tmp_path / "fp32")
     bf16 = train(changed(tiny_config, precision="bf16"), tiny_data, tmp_path / "bf16")
-    assert weights(bf16.last)["final.weight"].dtype == torch.float32
+    assert weights(tmp_path / "bf16")["final.weight"].dtype == torch.float32
     assert bf16.psnr == pytest.approx(fp32.psnr, abs=0.3)
 
 
