@@ -146,7 +146,7 @@ def test_a_dry_run_says_what_a_training_takes_and_leaves_no_file(
     parameters = sum(p.numel() for p in build_network("unet", 8, True).parameters())
     assert f"{parameters:,} parameters" in said
     # Four pictures, ten crops of each; batches of four.
-    assert "3 epochs of 40 crops of 64x64, 10 steps of 4" in said
+    assert "epochs: 3 of 40 crops of 64x64, 10 steps of 4" in said
     assert "120 crops in 30 steps" in said
     assert "recipe demo" in said
     assert re.search(r"│ patch_size │ 64 +│ side of a crop", said)
@@ -166,9 +166,9 @@ def test_a_dry_run_counts_the_larger_crops_at_the_end(workplace: Path, tiny_data
     last = ["--set", "last_epochs=1", "--set", "last_patch_size=96"]
     code, said = deblur("train", tiny_data, "--recipe", "demo", *SMALL, *last, "--dry-run")
     assert code == 0, said
-    assert "2 epochs of 40 crops of 64x64, 10 steps of 4" in said
+    assert "epochs: 2 of 40 crops of 64x64, 10 steps of 4" in said
     # A step of 4 x 64 x 64 pixels has room for one crop of 96 x 96.
-    assert "1 epochs of 40 crops of 96x96, 40 steps of 1" in said
+    assert "epochs: 1 of 40 crops of 96x96, 40 steps of 1" in said
     assert "120 crops in 60 steps" in said
 
 

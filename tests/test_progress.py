@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -318,6 +319,20 @@ def test_log_lines_stand_above_the_bars_and_the_usual_handler_would_tear_them(
 ) -> None:
     screen = screen_with_logging(monkeypatch, handler)
     assert (screen == "before\na picture is odd\ndeblur\nafter") is whole
+
+
+def test_the_command_line_logs_above_the_bars() -> None:
+    program = (
+        "import logging, deblur.cli, deblur.progress\n"
+        "deblur.cli.main(verbose=False)\n"
+        "(handler,) = logging.getLogger().handlers\n"
+        "print(isinstance(handler, deblur.progress.StderrHandler))\n"
+        "logging.getLogger('deblur').info('read')\n"
+        "logging.getLogger('elsewhere').info('not read')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO read\n", done.stderr)
 
 
 def test_bar_draws_on_standard_error() -> None:

@@ -118,7 +118,7 @@ def _show_estimate(config: "TrainConfig", recipe: str, data: str) -> None:
     plan = took.plan
     for phase in plan.phases:
         console.print(
-            f"{len(phase.epochs)} epochs of {phase.crops:,} crops of {phase.patch_size}x"
+            f"epochs: {len(phase.epochs)} of {phase.crops:,} crops of {phase.patch_size}x"
             f"{phase.patch_size}, {phase.steps_per_epoch:,} steps of {phase.batch_size}",
             highlight=False,
         )
