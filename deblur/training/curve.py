@@ -34,7 +34,7 @@ class CurvePoint:
         step: optimizer steps done.
         crops: crops seen.
         seconds: time spent training.
-        train_loss: mean loss of the steps since the point before.
+        train_loss: mean loss of the steps of its epoch.
         val_loss: mean loss on the validation pictures.
         psnr: of the validation pictures, in dB, and their ``ssim``.
         blurred_psnr: PSNR of the blurred input, in dB.
