@@ -142,38 +142,6 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     assert engine.contract.metrics["test_psnr"] == pytest.approx(scores.psnr, abs=0.005)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of Windows cannot be sent like this")
-def test_a_flow_that_is_preempted_saves_crashes_and_goes_on_when_started_again(
-    platform: Platform, tiny_root: Path
-) -> None:
-    overrides = {**TINY, "crops_per_image": 100, "log_every": 1, "num_epochs": 1}
-    values = parameters(platform, tiny_root, run_name="preempted", overrides=overrides)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.train_deblur", json.dumps(values)], cwd=platform.folder,
-        env={**os.environ, **platform.env}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    link = platform.folder / "runs" / "preempted" / "mlflow_run.json"
-
-    def losses() -> list[int]:
-        if not link.exists():
-            return []
-        run_id = json.loads(link.read_text())["run_id"]
-        return [point.step for point in platform.mlflow.get_metric_history(run_id, "loss")]
-
-    assert eventually(lambda: losses()[3:], seconds=180)
-    process.terminate()
-    _, said = process.communicate(timeout=90)
-    assert process.returncode in (143, -signal.SIGTERM), said
-    stopped = CheckpointFolder(link.parent).newest()
-    assert stopped is not None and losses() == list(range(1, stopped.step + 1))
-    assert 3 < stopped.step < 100
-    (newest,) = platform.api("/flow_runs/filter", sort="START_TIME_DESC", limit=1)
-    assert newest["state_type"] == "CRASHED"
-
-    assert run_flow(platform, values).returncode == 0
-    assert losses() == list(range(1, 101))
-
-
 def test_the_same_run_name_trains_and_registers_nothing_twice(
     platform: Platform, tiny_root: Path
 ) -> None:
@@ -220,6 +188,38 @@ def test_the_literal_command_with_a_worker_ends_completed_with_a_new_version(
     newest = platform.prefect("flow-run", "ls", "--limit", "1").stdout
     assert "COMPLETED" in newest, newest + worked.stdout + worked.stderr
     assert versions(platform) == before + 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Windows cannot be sent like this")
+def test_a_flow_that_is_preempted_saves_crashes_and_goes_on_when_started_again(
+    platform: Platform, tiny_root: Path
+) -> None:
+    overrides = {**TINY, "crops_per_image": 100, "log_every": 1, "num_epochs": 1}
+    values = parameters(platform, tiny_root, run_name="preempted", overrides=overrides)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.train_deblur", json.dumps(values)], cwd=platform.folder,
+        env={**os.environ, **platform.env}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    link = platform.folder / "runs" / "preempted" / "mlflow_run.json"
+
+    def losses() -> list[int]:
+        if not link.exists():
+            return []
+        run_id = json.loads(link.read_text())["run_id"]
+        return [point.step for point in platform.mlflow.get_metric_history(run_id, "loss")]
+
+    assert eventually(lambda: losses()[3:], seconds=180)
+    process.terminate()
+    _, said = process.communicate(timeout=90)
+    assert process.returncode in (143, -signal.SIGTERM), said
+    stopped = CheckpointFolder(link.parent).newest()
+    assert stopped is not None and losses() == list(range(1, stopped.step + 1))
+    assert 3 < stopped.step < 100
+    (newest,) = platform.api("/flow_runs/filter", sort="START_TIME_DESC", limit=1)
+    assert newest["state_type"] == "CRASHED"
+
+    assert run_flow(platform, values).returncode == 0
+    assert losses() == list(range(1, 101))
 
 
 def test_every_deployment_can_be_named_without_its_flow() -> None:
