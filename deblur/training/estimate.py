@@ -57,8 +57,7 @@ def estimate(config: TrainConfig, data: Path | str, device: str | None = None) -
         DeblurError: a batch does not fit into memory.
     """
     numerics = choose_numerics(config.precision, device)
-    sizes = {config.patch_size, *([config.last_patch_size] if config.last_epochs else [])}
-    sources = {size: training_crops(data, config, size) for size in sizes}
+    sources = training_crops(data, config)
     plan = make_plan(config, lambda size: len(sources[size]))
     run = TrainingRun(config, "", numerics)
     seconds = 0.0

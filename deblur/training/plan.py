@@ -33,6 +33,10 @@ class Phase:
     def steps(self) -> int:
         return self.steps_per_epoch * len(self.epochs)
 
+    def done_before(self, epoch: int) -> int:
+        """How many of its epochs are done when an epoch begins."""
+        return len(range(self.epochs.start, min(self.epochs.stop, epoch)))
+
     def batches(
         self, seed: int, epoch: int, start: int = 0, world: World = World()
     ) -> EpochBatches:
@@ -66,21 +70,11 @@ class Plan:
 
     def steps_before(self, epoch: int) -> int:
         """Steps done when an epoch begins."""
-        return sum(
-            phase.steps_per_epoch * len(range(phase.epochs.start, min(phase.epochs.stop, epoch)))
-            for phase in self.phases
-        )
+        return sum(phase.steps_per_epoch * phase.done_before(epoch) for phase in self.phases)
 
-    def crops_before(self, epoch: int, batches: int = 0) -> int:
-        """Crops seen when an epoch begins, or after some of its batches."""
-        whole = sum(
-            phase.crops * len(range(phase.epochs.start, min(phase.epochs.stop, epoch)))
-            for phase in self.phases
-        )
-        if not batches:
-            return whole
-        phase = self.phase_of(epoch)
-        return whole + min(batches * phase.batch_size, phase.crops)
+    def crops_before(self, epoch: int) -> int:
+        """Crops seen when an epoch begins."""
+        return sum(phase.crops * phase.done_before(epoch) for phase in self.phases)
 
     def epoch_of(self, step: int) -> int:
         """The epoch that a step (counted from 0) belongs to."""

@@ -91,10 +91,7 @@ def train(
     if manifest is None:
         manifest = world.of_first(describe(data, config.subset, progress) if world.writes else None)
         assert manifest is not None
-    sources = {
-        size: training_crops(data, config, size)
-        for size in {config.patch_size, *([config.last_patch_size] if config.last_epochs else [])}
-    }
+    sources = training_crops(data, config)
     plan = make_plan(config, lambda size: len(sources[size]))
     folder = CheckpointFolder(out, config.keep)
     with (
@@ -132,19 +129,23 @@ def train(
     )
 
 
-def training_crops(
-    data: Path | str, config: TrainConfig, patch_size: int | None = None
-) -> CropFeed | PhotoCrops:
-    """The crops of the split ``train``: of its pairs, or of its sharp pictures to be shaken."""
+def training_crops(data: Path | str, config: TrainConfig) -> dict[int, CropFeed | PhotoCrops]:
+    """The crops of the split ``train``, by the side that they have in the phases: of its pairs, or
+    of its sharp pictures to be shaken.
+    """
     pairs = open_pairs(data, "train", config.subset)
-    size = patch_size or config.patch_size
+    sizes = {config.patch_size, *([config.last_patch_size] if config.last_epochs else [])}
     if config.shake is not None:
-        return PhotoCrops(pairs, config.shake, size, config.crops_per_image)
-    return CropFeed(
-        DeblurDataset(
-            pairs, patch_size=size, seed=config.seed, crops_per_image=config.crops_per_image
+        shake = config.shake
+        return {size: PhotoCrops(pairs, shake, size, config.crops_per_image) for size in sizes}
+    return {
+        size: CropFeed(
+            DeblurDataset(
+                pairs, patch_size=size, seed=config.seed, crops_per_image=config.crops_per_image
+            )
         )
-    )
+        for size in sizes
+    }
 
 
 def validation_pairs(data: Path | str, manifest: Manifest) -> Pairs:
