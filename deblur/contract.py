@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from deblur.errors import ModelFileError
 
 PREFIX = "deblur."
-VERSION = 2
+VERSION = 3
 INPUT, OUTPUT = "blurred", "restored"
 
 
@@ -28,6 +28,9 @@ class ModelContract:
         norm: the normalisation layers, ``group8`` or ``layer``.
         tiling: ``tile-bound`` if the figures hold for tiles of this size alone, because each output
             pixel depends on statistics of its whole tile; ``free`` if it does not.
+        form: ``float``: ``[N, 3, H, W]`` float32 in ``value_range`` to the same; ``uint8``:
+            ``[N, H, W, 3]`` uint8 to the same, converted inside the graph.
+        precision: ``fp32``, or ``int8`` for a quantised file.
         metrics: figures of the model as served, PSNR in dB; ``blurred_psnr`` is the input's.
         data_kind: ``simulated`` or ``recorded``, what the figures were measured on.
         subset: ``blur`` or ``blur_gamma``.
@@ -51,6 +54,8 @@ class ModelContract:
     norm: str = "group8"
     multiple: int = 16
     tiling: str = "tile-bound"
+    form: str = "float"
+    precision: str = "fp32"
     colour_order: str = "RGB"
     value_range: str = "[-1, 1]"
     version: int = VERSION

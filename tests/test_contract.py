@@ -18,7 +18,7 @@ CONTRACT = ModelContract(
 def test_what_is_written_is_read() -> None:
     metadata = CONTRACT.to_metadata()
     assert metadata["deblur.tiling"] == '"tile-bound"'
-    assert metadata["deblur.version"] == "2"
+    assert metadata["deblur.version"] == "3"
     assert ModelContract.from_metadata(metadata, "m.onnx") == CONTRACT
     free = replace(CONTRACT, tiling="free")
     assert ModelContract.from_metadata(free.to_metadata(), "m.onnx") == free
@@ -31,7 +31,7 @@ def test_a_file_of_version_1_is_to_be_exported_again() -> None:
     with pytest.raises(ModelFileError) as refusal:
         ModelContract.from_metadata(metadata, "old.onnx")
     assert str(refusal.value) == (
-        "old.onnx has contract version 1, this program reads 2: export its checkpoint again with "
+        "old.onnx has contract version 1, this program reads 3: export its checkpoint again with "
         "this version's  deblur export"
     )
 
@@ -39,7 +39,7 @@ def test_a_file_of_version_1_is_to_be_exported_again() -> None:
 def test_a_file_of_a_later_version_is_refused_even_if_its_keys_are_ours() -> None:
     metadata = CONTRACT.to_metadata()
     metadata["deblur.version"] = json.dumps(VERSION + 1)
-    with pytest.raises(ModelFileError, match=r"contract version 3, this program reads 2"):
+    with pytest.raises(ModelFileError, match=r"contract version 4, this program reads 3"):
         ModelContract.from_metadata(metadata, "new.onnx")
 
 

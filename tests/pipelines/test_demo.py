@@ -9,7 +9,7 @@ import psutil
 import pytest
 from PIL import Image
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 SHORT = ["--set", "num_epochs=1", "--set", "crops_per_image=1"]
 

@@ -28,7 +28,7 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)

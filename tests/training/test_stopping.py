@@ -76,7 +76,6 @@ def status(database: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Windows cannot be sent like this")
 def test_a_training_that_is_preempted_twice_and_killed_leaves_one_whole_curve(
     tiny_data: Path, tmp_path: Path
