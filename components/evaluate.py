@@ -6,6 +6,7 @@ from pathlib import Path
 
 from components.prepare import PreparedData
 from components.train import TrainResult
+from deblur.atomic import whole_file
 from deblur.progress import SILENT, Progress
 from deblur.tracking import tracked_run
 
@@ -14,7 +15,8 @@ from deblur.tracking import tracked_run
 class EvalResult:
     """Means over the test pictures, PSNR in dB, beside the blurred input's own.
 
-    ``metrics`` holds the same figures under the names that MLflow and the ONNX file carry.
+    ``metrics`` holds the same figures under the names that MLflow and the ONNX file carry;
+    ``report`` is the folder of ``report.html`` and ``report.json``.
     """
 
     split: str
@@ -25,25 +27,32 @@ class EvalResult:
     blurred_ssim: float
     scores_path: str
     metrics: dict[str, float]
+    report: str = ""
 
 
 def evaluate(
     training: TrainResult, data: PreparedData, split: str = "test", progress: Progress = SILENT
 ) -> EvalResult:
-    """Evaluate the best checkpoint on whole pictures, through the serving tiler, in float32."""
-    from deblur.data.pairs import open_pairs
-    from deblur.evaluation import evaluate as evaluate_pairs
+    """Evaluate the best checkpoint on whole pictures, through the serving tiler, in float32.
+
+    Scores and report lie beside the checkpoint and are logged to its run.
+    """
+    from deblur.predictors import open_predictor
+    from deblur.report import evaluate_and_report
     from deblur.training.checkpoint import load_checkpoint
 
     path = Path(training.checkpoint)
-    checkpoint = load_checkpoint(path)
-    config = checkpoint.train_config()
-    pairs = open_pairs(Path(data.path), split, config.subset)
-    scores = evaluate_pairs(checkpoint.predictor(), pairs, progress, config.loss_eps)
+    config = load_checkpoint(path).train_config()
+    folder = path.with_name(f"evaluation_{split}")
+    with open_predictor(str(path)) as predictor:
+        scores = evaluate_and_report(
+            predictor, data.path, split, config.subset, folder, progress, config.loss_eps
+        ).scores
 
     scores_path = path.with_name(f"scores_{split}.json")
     table = {"kind": data.kind, "pictures": [asdict(picture) for picture in scores.pictures]}
-    scores_path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    with whole_file(scores_path) as partial:
+        partial.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     result = EvalResult(
         split=split,
         pictures=len(scores.pictures),
@@ -53,8 +62,11 @@ def evaluate(
         blurred_ssim=scores.blurred_ssim,
         scores_path=str(scores_path),
         metrics=scores.metrics(split),
+        report=str(folder),
     )
     with tracked_run(path.parent.name, training.run_id) as run:
         run.metrics(result.metrics)
         run.artifact(scores_path)
+        for file in sorted(folder.glob("report.*")):
+            run.artifact(file, folder.name)
     return result

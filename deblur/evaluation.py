@@ -37,6 +37,11 @@ class PictureScore:
     result: Quality
     loss: float
 
+    @property
+    def gain(self) -> float:
+        """PSNR above the blurred input's, in dB."""
+        return self.result.psnr - self.blurred.psnr
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -61,6 +66,15 @@ class Scores:
         return _mean([p.blurred.ssim for p in self.pictures])
 
     @property
+    def ssim_matlab3d(self) -> float | None:
+        """``None`` where it was not asked for."""
+        return _mean_if_taken([p.result.ssim_matlab3d for p in self.pictures])
+
+    @property
+    def blurred_ssim_matlab3d(self) -> float | None:
+        return _mean_if_taken([p.blurred.ssim_matlab3d for p in self.pictures])
+
+    @property
     def loss(self) -> float:
         return _mean([p.loss for p in self.pictures])
 
@@ -76,12 +90,16 @@ class Scores:
 
     def metrics(self, split: str) -> dict[str, float]:
         """The figures under the names that MLflow and the ONNX file carry."""
-        return {
+        figures = {
             f"{split}_psnr": self.psnr,
             f"{split}_ssim": self.ssim,
             f"{split}_blurred_psnr": self.blurred_psnr,
             f"{split}_blurred_ssim": self.blurred_ssim,
         }
+        if self.ssim_matlab3d is not None and self.blurred_ssim_matlab3d is not None:
+            figures[f"{split}_ssim_matlab3d"] = self.ssim_matlab3d
+            figures[f"{split}_blurred_ssim_matlab3d"] = self.blurred_ssim_matlab3d
+        return figures
 
 
 def evaluate(
@@ -92,6 +110,7 @@ def evaluate(
     name: str = "evaluate",
     indices: Sequence[int] | None = None,
     between: Callable[[], None] = lambda: None,
+    matlab3d: bool = False,
 ) -> Scores:
     """Score pictures of ``pairs``.
 
@@ -108,6 +127,8 @@ def evaluate(
         indices: which pictures, in this order; all if it is ``None``. Processes that share the work
             take ``range(rank, len(pairs), world)`` each, see ``interleaved``.
         between: called before each picture is predicted. What it raises ends the evaluation.
+        matlab3d: whether to take ``ssim_matlab3d`` as well: for reports, as it takes nearly as long
+            as the rest of a score.
 
     Returns:
         The scores in the order of the pictures, equal to the bit however many threads there are.
@@ -137,7 +158,7 @@ def evaluate(
             picture = reading.popleft().result()
             reading.extend(pool.submit(_read, pairs, index) for index in islice(waiting, 1))
             planes = predict(picture.planes)
-            scoring.append(pool.submit(_score, picture, planes, loss_eps))
+            scoring.append(pool.submit(_score, picture, planes, loss_eps, matlab3d))
             collect(_BEING_SCORED)
         collect(0)
     return Scores(tuple(scores))
@@ -177,16 +198,23 @@ def _read(pairs: Pairs, index: int) -> _Picture:
     return _Picture(pairs.scenes[index], pairs.names[index], blurred, sharp, to_float(blurred))
 
 
-def _score(picture: _Picture, planes: np.ndarray, loss_eps: float) -> PictureScore:
+def _score(
+    picture: _Picture, planes: np.ndarray, loss_eps: float, matlab3d: bool = False
+) -> PictureScore:
     error = planes.astype(np.float64) - to_float(picture.sharp)
     return PictureScore(
         scene=picture.scene,
         name=picture.name,
-        blurred=quality(picture.blurred, picture.sharp),
-        result=quality(to_uint8(planes), picture.sharp),
+        blurred=quality(picture.blurred, picture.sharp, matlab3d),
+        result=quality(to_uint8(planes), picture.sharp, matlab3d),
         loss=float(np.sqrt(error**2 + loss_eps**2).mean()),
     )
 
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
+
+
+def _mean_if_taken(values: Sequence[float | None]) -> float | None:
+    taken = [value for value in values if value is not None]
+    return _mean(taken) if taken and len(taken) == len(values) else None

@@ -13,7 +13,7 @@ from deblur.data.pairs import Box
 from deblur.errors import DataError
 from deblur.evaluation import Scores, evaluate, interleaved
 from deblur.images import to_float, to_uint8
-from deblur.metrics import psnr, ssim
+from deblur.metrics import psnr, ssim, ssim_matlab3d
 from deblur.progress import Advance
 
 
@@ -127,6 +127,20 @@ def test_figures_of_a_set_are_means_over_its_pictures(detail: np.ndarray) -> Non
         "val_psnr": scores.psnr, "val_ssim": scores.ssim,
         "val_blurred_psnr": scores.blurred_psnr, "val_blurred_ssim": scores.blurred_ssim,
     }  # fmt: skip
+
+
+def test_the_volume_ssim_is_taken_only_where_it_is_asked_for(detail: np.ndarray) -> None:
+    pairs = Drawn(detail, 3)
+    assert evaluate(darker, pairs).ssim_matlab3d is None
+    scores = evaluate(darker, pairs, matlab3d=True)
+    expected = [
+        ssim_matlab3d(to_uint8(darker(to_float(blurred))), sharp)
+        for blurred, sharp in map(pairs.read, range(3))
+    ]
+    assert [p.result.ssim_matlab3d for p in scores.pictures] == expected
+    assert scores.metrics("test")["test_ssim_matlab3d"] == pytest.approx(np.mean(expected))
+    assert scores.metrics("test")["test_blurred_ssim_matlab3d"] == scores.blurred_ssim_matlab3d
+    assert rows_of(scores) == one_after_the_other(pairs)
 
 
 def test_only_the_pictures_asked_for_are_read_and_scored_in_their_order(detail: np.ndarray) -> None:
