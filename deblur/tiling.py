@@ -13,7 +13,7 @@ their sum, so the weights of all tiles at a pixel add up to one (linear featheri
 two-dimensional weight is the product of the two axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -132,6 +132,7 @@ def apply_tiled(
     tile: int = DEFAULT_TILE,
     overlap: int = DEFAULT_OVERLAP,
     batch: int = 1,
+    side_by_side: Callable[[Callable[[Array], Array], Iterable[Array]], Iterable[Array]] = map,
 ) -> Array:
     """Run ``model`` over the tiles of one picture and blend what it returns.
 
@@ -140,16 +141,18 @@ def apply_tiled(
         model: maps ``[n, C, tile, tile]`` to ``[n, C', tile, tile]``.
         tile, overlap: the geometry, see ``TilePlan``.
         batch: tiles a call at most.
+        side_by_side: how the model is called on one batch after the other; gives the results in
+            the order of the batches, as ``map`` does. Only the calls may happen in other threads.
 
     Returns:
-        ``[1, C', H, W]`` of the model's kind, dtype and device. Beyond the result only ``batch``
-        tiles are held at a time.
+        ``[1, C', H, W]`` of the model's kind, dtype and device. Beyond the result only the batches
+        that ``side_by_side`` has asked for are held, with ``map`` one.
     """
     plan = TilePlan(int(picture.shape[-2]), int(picture.shape[-1]), tile, overlap)
+    batches = [range(n, min(n + batch, len(plan))) for n in range(0, len(plan), batch)]
+    cut = (_concatenate([plan.cut(picture, index) for index in indices]) for indices in batches)
     out: Any = None
-    for first in range(0, len(plan), batch):
-        indices = range(first, min(first + batch, len(plan)))
-        results = model(_concatenate([plan.cut(picture, index) for index in indices]))
+    for indices, results in zip(batches, side_by_side(model, cut), strict=True):
         if out is None:
             out = _zeros_like(results, (1, results.shape[1], plan.height, plan.width))
         for result, index in zip(results, indices, strict=True):
@@ -186,11 +189,18 @@ def _feather(tile: int, overlap: int) -> np.ndarray:
 
 
 def _shares(origins: tuple[int, ...], size: int, tile: int, overlap: int) -> list[np.ndarray]:
-    ramp = _feather(tile, overlap)
+    ramps = [_feather(tile, overlap) for _ in origins]
+    # There is nothing to fade into at the picture's own borders. A ramp there would take the outer
+    # tile's share away where a neighbour that lies only 16 pixels off is at its full one.
+    ramps[0][: tile // 2] = 1.0
+    ramps[-1][tile // 2 :] = 1.0
     total = np.zeros(size, dtype=np.float64)
-    for origin in origins:
+    for origin, ramp in zip(origins, ramps, strict=True):
         total[origin : origin + tile] += ramp[: size - origin]
-    return [ramp[: size - origin] / total[origin : origin + tile] for origin in origins]
+    return [
+        ramp[: size - origin] / total[origin : origin + tile]
+        for origin, ramp in zip(origins, ramps, strict=True)
+    ]
 
 
 def _add(out: Any, tile: Any, plan: TilePlan, index: int) -> None:

@@ -88,6 +88,37 @@ def test_a_constant_offset_of_one_tile_fades_without_a_step() -> None:
     assert row.diff().abs().max() <= 1 / 64 + 1e-6
 
 
+def largest_step_of_shares(plan: TilePlan) -> float:
+    """By how much the result changes from a column to the next where tiles differ by one."""
+    shares = np.zeros((len(plan), plan.width))
+    for index in range(len(plan)):
+        weight = plan.weight(index)[0]
+        first = plan.columns[index]
+        shares[index, first : first + len(weight)] = weight
+    return float(np.abs(np.diff(shares, axis=1)).sum(axis=0).max(initial=0.0)) / 2
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 16), (64, 32), (256, 64), (256, 16)])
+def test_a_pixel_shows_one_share_of_a_difference_where_neighbours_share_the_overlap(
+    tile: int, overlap: int
+) -> None:
+    plan = TilePlan(1, 4 * (tile - overlap) + overlap, tile, overlap)
+    assert len(plan) == 4
+    assert largest_step_of_shares(plan) == pytest.approx(1 / overlap, abs=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(width=st.integers(1, 700), tile=st.integers(2, 9).map(lambda n: 16 * n), data=st.data())
+def test_a_pixel_shows_no_more_than_its_share_of_a_difference_at_any_width(
+    width: int, tile: int, data: st.DataObject
+) -> None:
+    overlap = 16 * data.draw(st.integers(1, tile // 32))
+    shared_by_three = 1.5 if overlap > tile * 3 / 8 else 1.0
+    assert largest_step_of_shares(TilePlan(1, width, tile, overlap)) <= (
+        shared_by_three / overlap + 1e-6
+    )
+
+
 @pytest.mark.parametrize(
     ("tile", "overlap", "what"), [(100, 0, "tile"), (256, 144, "overlap"), (256, 10, "overlap")]
 )
