@@ -49,11 +49,12 @@ class TorchFacts:
 
 
 def examine() -> list[Check]:
-    """Look at Python, torch, GPU, onnxruntime, the CPU, the disk and the stores."""
+    """Look at Python, torch, GPU, onnxruntime and its plugin, the CPU, the disk and the stores."""
     return [
         check_python(sys.version_info[:3]),
         *check_torch(torch_facts(), platform.system()),
         check_onnxruntime(),
+        check_openvino(),
         check_cpu(),
         check_disk(),
         check_mlflow(),
@@ -187,6 +188,27 @@ def check_onnxruntime() -> Check:
         "  pip uninstall -y onnxruntime onnxruntime-gpu\n"
         "  pip install -c constraints.txt onnxruntime",
     )  # fmt: skip
+
+
+def check_openvino() -> Check:
+    """OpenVINO's plugin for onnxruntime. Without it everything works, but slower on many CPUs."""
+    if util.find_spec("onnxruntime_ep_openvino") is None:
+        found = "not installed: fp32 and int8 only"
+        if platform.machine().lower() not in ("x86_64", "amd64") or sys.platform == "darwin":
+            return Check("OpenVINO", "ok", f"{found}; there is none for this machine")
+        mend = "Serves faster on many CPUs; then run  deblur tune:\n  "
+        return Check("OpenVINO", "note", found, mend + _pip(platform.system(), "'.[openvino]'"))
+    if util.find_spec("onnxruntime") is None:
+        return Check("OpenVINO", "ok", "installed; needs onnxruntime")
+    from deblur.errors import SetupError
+    from deblur.serving.openvino import computes_bf16, openvino_version
+
+    try:
+        precisions = "fp32, bf16, int8" if computes_bf16() else "fp32, int8; no bf16 on this CPU"
+        return Check("OpenVINO", "ok", f"plugin {openvino_version()}: {precisions}")
+    except SetupError as error:
+        mend = "  " + _pip(platform.system(), "--force-reinstall '.[openvino]'")
+        return Check("OpenVINO", "note", str(error), mend)
 
 
 def check_cpu() -> Check:

@@ -357,7 +357,8 @@ def test_this_machine_is_examined_without_a_fault_in_what_the_tests_need(
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     checks = doctor.examine()
     assert [check.name for check in checks if check.name != "torchvision"] == [
-        "Python", "torch", "GPU", "onnxruntime", "CPU", "disk", "MLflow store", "Prefect server",
+        "Python", "torch", "GPU", "onnxruntime", "OpenVINO", "CPU", "disk", "MLflow store",
+        "Prefect server",
     ]  # fmt: skip
     needed = [c for c in checks if c.name in ("Python", "torch", "torchvision", "onnxruntime")]
     assert [check for check in needed if check.verdict == "fault"] == []

@@ -79,15 +79,17 @@ def create_app(engine: Engine, limits: Limits = Limits()) -> FastAPI:
 
     @app.get("/readyz", summary="The model is loaded and warm")
     async def readyz() -> dict[str, object]:
-        contract = engine.contract
+        contract, setting = engine.contract, engine.setting
         return {
             "status": "ready",
             "model": {
                 "sha256": engine.sha256,
                 "architecture": contract.architecture,
                 "base_ch": contract.base_ch,
-                "tile": contract.tile,
-                "overlap": contract.overlap,
+                "provider": setting.provider,
+                "precision": setting.precision,
+                "tile": setting.tile,
+                "overlap": setting.overlap,
                 "metrics": dict(contract.metrics),
                 "measured_on": f"{contract.data_kind} {contract.subset}",
             },
@@ -113,9 +115,8 @@ def create_app(engine: Engine, limits: Limits = Limits()) -> FastAPI:
         def work() -> tuple[bytes, str, int]:
             picture = read_picture(encoded, limits)
             format = _wanted_format(accept, picture.format)
-            contract = engine.contract
             height, width = picture.rgb.shape[:2]
-            plan = TilePlan(height, width, contract.tile, contract.overlap)
+            plan = TilePlan(height, width, engine.setting.tile, engine.setting.overlap)
             return encode_picture(engine.deblur(picture), format), FORMATS[format], len(plan)
 
         content, media, tiles = await anyio.to_thread.run_sync(work, limiter=app.state.turn)

@@ -38,13 +38,26 @@ class Setting(BaseModel):
 
     @classmethod
     def of(cls, contract: ModelContract) -> "Setting":
-        """The setting in which the contract's figures were measured: plain fp32."""
-        return cls(tile=contract.tile, overlap=contract.overlap)
+        """The setting in which the contract's figures were measured: onnxruntime's own CPU
+        provider, the contract's tiles, and the precision of the file."""
+        precision: ServingPrecision = "int8" if contract.precision == "int8" else "fp32"
+        return cls(precision=precision, tile=contract.tile, overlap=contract.overlap)
+
+    def sentence(self) -> str:
+        """As ``openvino bf16, tiles of 256, overlap 32``."""
+        words = f"{self.provider} {self.precision}, tiles of {self.tile}, overlap {self.overlap}"
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.threads else ""
+        return words + threads + (f", {self.streams} streams" if self.streams > 1 else "")
 
 
 def setting_file(model: Path) -> Path:
     """Where the setting of a model file lies: ``model.onnx`` has ``model.serving.json``."""
     return model.with_suffix(".serving.json")
+
+
+def int8_file(model: Path) -> Path:
+    """Where the quantised form of a model file lies: ``model.onnx`` has ``model.int8.onnx``."""
+    return model.with_suffix(".int8.onnx")
 
 
 def read_setting(model: Path) -> Setting | None:
