@@ -334,6 +334,7 @@ def reachable(mlflow: Any) -> Iterator[None]:
         requests.RequestException,
         SQLAlchemyError,
         ConnectionError,
+        ModuleNotFoundError,  # the driver of a database
     ) as error:
         if isinstance(error, MlflowException) and error.error_code in _ANSWERS:
             raise

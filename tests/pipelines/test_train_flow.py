@@ -124,7 +124,7 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     pictures = [a.path for a in platform.mlflow.list_artifacts(run_id, "validation")]
     assert pictures == ["validation/000001.jpg", "validation/000002.jpg"]
     documents = [a.path for a in platform.mlflow.list_artifacts(run_id, "data")]
-    assert documents == ["data/report.html", "data/report.json"]
+    assert documents == ["data/manifest.json", "data/report.html", "data/report.json"]
     (summary,) = platform.validations()
     assert "usable" in summary.lower()
     (event,) = eventually(platform.versions_of_data)
