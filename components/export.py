@@ -1,4 +1,4 @@
-"""Stage 5: one ONNX file with its contract, checked against torch."""
+"""Stage 5: one ONNX file with its contract, checked against torch, and the weights beside it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,12 @@ from components.train import TrainResult
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The file, its SHA-256, and its largest difference from torch by picture size."""
+    """The file, its SHA-256, its largest difference from torch by picture and size, the weights."""
 
     path: str
     sha256: str
     parity: dict[str, float]
+    safetensors: str = ""
 
 
 def export(training: TrainResult, evaluation: EvalResult, data: PreparedData) -> ExportResult:
@@ -23,14 +24,21 @@ def export(training: TrainResult, evaluation: EvalResult, data: PreparedData) ->
     Raises:
         ModelFileError: the file differs from torch; nothing is left behind.
     """
+    from deblur.data.pairs import open_pairs
     from deblur.export import export_checkpoint
+    from deblur.export_parity import some_of
     from deblur.training.checkpoint import load_checkpoint
 
-    checkpoint = Path(training.checkpoint)
+    path = Path(training.checkpoint)
+    checkpoint = load_checkpoint(path)
+    pairs = open_pairs(data.path, evaluation.split, checkpoint.train_config().subset)
     exported = export_checkpoint(
-        load_checkpoint(checkpoint),
-        checkpoint.with_name("model.onnx"),
+        checkpoint,
+        path.with_name("model.onnx"),
         evaluation.metrics,
         data.kind,
+        photographs=some_of(pairs),
     )
-    return ExportResult(str(exported.path), exported.sha256, exported.parity)
+    return ExportResult(
+        str(exported.path), exported.sha256, exported.parity, str(exported.safetensors)
+    )

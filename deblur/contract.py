@@ -6,12 +6,16 @@ Exporting writes it, serving refuses a file without it. It imports neither torch
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Literal, get_args
 
 from deblur.errors import ModelFileError
 
 PREFIX = "deblur."
 VERSION = 3
 INPUT, OUTPUT = "blurred", "restored"
+
+Form = Literal["float", "uint8"]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class ModelContract:
     Attributes:
         architecture: name of the network.
         base_ch: its width.
+        residual: whether it adds its input to what it computes. With the two above it is all that
+            building the network takes.
         colour_order: order of the channels.
         value_range: range of input and output values; 8-bit v is ``v / 127.5 - 1``.
         tile, overlap, multiple: serving geometry in pixels; origins lie on ``multiple``.
@@ -36,7 +42,7 @@ class ModelContract:
         subset: ``blur`` or ``blur_gamma``.
         data_digest: SHA-256 of the data manifest.
         config_digest: SHA-256 of the training configuration.
-        code_revision: git revision that trained it.
+        code_revision: git revision that exported it.
         version: version of this contract.
     """
 
@@ -54,8 +60,9 @@ class ModelContract:
     norm: str = "group8"
     multiple: int = 16
     tiling: str = "tile-bound"
-    form: str = "float"
-    precision: str = "fp32"
+    form: Form = "float"
+    precision: Precision = "fp32"
+    residual: bool = True
     colour_order: str = "RGB"
     value_range: str = "[-1, 1]"
     version: int = VERSION
@@ -69,7 +76,8 @@ class ModelContract:
         """Read the contract of the file ``source``.
 
         Raises:
-            ModelFileError: keys are missing, unreadable, or of another version.
+            ModelFileError: keys are missing, unreadable, or of another version, or a value is none
+                that this program knows.
         """
         # First of all, because other versions have other keys.
         version = metadata.get(PREFIX + "version")
@@ -92,9 +100,26 @@ class ModelContract:
             raise ModelFileError(
                 f"{source} has an unreadable contract ({error}): export again"
             ) from None
+        _require_known(contract, source)
         if contract.colour_order != "RGB" or contract.value_range != "[-1, 1]":
             raise ModelFileError(
                 f"{source} expects {contract.colour_order} in {contract.value_range}, this server "
                 "feeds RGB in [-1, 1]: export the model again"
             )
         return contract
+
+
+def _require_known(contract: ModelContract, source: str) -> None:
+    """Raise a ``ModelFileError`` for a value that is not of its field's kind."""
+    for field in fields(contract):
+        value, choices = getattr(contract, field.name), get_args(field.type)
+        if field.type in (int, str, bool) and type(value) is not field.type:
+            expected = field.type.__name__
+        elif field.name in ("form", "precision") and value not in choices:
+            expected = " or ".join(choices)
+        else:
+            continue
+        raise ModelFileError(
+            f"{source} has the {field.name} {value!r}, this program knows {expected}: export its "
+            "checkpoint again with this version's  deblur export"
+        )

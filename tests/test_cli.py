@@ -49,9 +49,15 @@ def test_from_pairs_to_a_deblurred_picture(workplace: Path, tiny_root: Path) -> 
     assert "dB on recorded test pictures" in said
 
     scores = [deblur("evaluate", m, prepared)[1] for m in ("runs/mine/best.pt", "model.onnx")]
-    figures = [re.findall(r"[-+]?\d+\.\d\d\b", text) for text in scores]
+    figures = [re.findall(r"[-+]?\d+\.\d\d\b", text.partition("PSNR")[0]) for text in scores]
     assert figures[0] == figures[1]
     assert len(figures[0]) == 6
+    assert "1 picture of 1 scene. A single picture has no interval." in scores[0]
+
+    code, said = deblur("evaluate", "runs/mine", tiny_root, "--split", "train", "--out", "report")
+    assert code == 0, said
+    assert "4 pictures of 2 scenes" in said
+    assert {p.name for p in (workplace / "report").iterdir()} == {"report.html", "report.json"}
 
     source = tiny_root / "test" / "lettering-test" / "blur"
     code, said = deblur("predict", source, "sharp", "--model", "model.onnx")
@@ -70,6 +76,8 @@ def test_from_pairs_to_a_deblurred_picture(workplace: Path, tiny_root: Path) -> 
         (["train", ".", "--out", "runs/x", "--recipe", "sede"], "did you mean 'seed'"),
         (["evaluate", "none.pt", "."], "there is no checkpoint none.pt"),
         (["evaluate", "none.onnx", "."], "there is no model file none.onnx"),
+        (["evaluate", "http://127.0.0.1:9", "."], "the server http://127.0.0.1:9 does not answer"),
+        (["evaluate", "http://127.0.0.1:9/x.pt", "."], "does not answer"),
         (["serve", "--model", "none.onnx", "--port", "0"], "there is no model file none.onnx"),
         (["predict", "none.png", "out.png", "--model", "none.onnx"], "there is no model file"),
         (["data", "sample", "--averaging", "mean"], "expected blur or blur_gamma"),

@@ -55,3 +55,27 @@ def test_a_value_that_is_not_json_is_unreadable() -> None:
     metadata = {**CONTRACT.to_metadata(), "deblur.tile": "two hundred"}
     with pytest.raises(ModelFileError, match="unreadable contract"):
         ModelContract.from_metadata(metadata, "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("form", "bfloat", "float or uint8"), ("form", 1, "float or uint8"),
+        ("precision", "fp16", "fp32 or int8"), ("tile", "256", "int"), ("tile", True, "int"),
+        ("architecture", 3, "str"), ("residual", 1, "bool"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_unknown_is_named_with_what_is_known(
+    key: str, value: object, expected: str
+) -> None:
+    metadata = {**CONTRACT.to_metadata(), f"deblur.{key}": json.dumps(value)}
+    with pytest.raises(ModelFileError) as refusal:
+        ModelContract.from_metadata(metadata, "m.onnx")
+    assert str(refusal.value).startswith(
+        f"m.onnx has the {key} {value!r}, this program knows {expected}: export"
+    )
+
+
+def test_every_form_and_precision_is_read() -> None:
+    quantised = replace(CONTRACT, form="uint8", precision="int8", residual=False)
+    assert ModelContract.from_metadata(quantised.to_metadata(), "m.onnx") == quantised

@@ -12,9 +12,9 @@ import torch
 from deblur import export as exporting
 from deblur.contract import INPUT, OUTPUT, ModelContract
 from deblur.errors import ModelFileError
-from deblur.export import contract_of, export_checkpoint, export_network, measure_parity
+from deblur.export import contract_of, export_checkpoint, export_network
 from deblur.images import to_float
-from deblur.models import DeblurUNet
+from deblur.serving.setting import Setting, write_setting
 from deblur.training.checkpoint import load_checkpoint
 from tests.models.networks import small_nafnet
 
@@ -69,7 +69,7 @@ def test_a_small_nafnet_equals_torch_at_any_size(
 def test_nafnets_file_has_native_layer_normalisation_and_padding(small_file: Path) -> None:
     nodes = [node.op_type for node in onnx.load(small_file).graph.node]
     assert nodes.count("LayerNormalization") == 8
-    assert nodes.count("Pad") == 1
+    assert nodes.count("Pad") == 2  # up to 16, then to a multiple of 16
     assert "If" not in nodes
 
 
@@ -80,11 +80,17 @@ def test_the_contract_says_which_architecture_it_is(small_file: Path) -> None:
     assert (contract.multiple, contract.tiling) == (16, "tile-bound")
 
 
-def test_it_is_one_file_with_native_group_normalisation(tiny_model: Path) -> None:
-    assert [p.name for p in tiny_model.parent.iterdir()] == ["model.onnx"]
+def test_it_is_one_file_beside_the_weights_with_operators_that_onnxruntime_has(
+    tiny_model: Path,
+) -> None:
+    names = sorted(p.name for p in tiny_model.parent.iterdir())
+    assert names == ["model.onnx", "model.safetensors"]
     model = onnx.load(tiny_model)
-    assert model.opset_import[0].version == 21
-    assert sum(node.op_type == "GroupNormalization" for node in model.graph.node) == 18
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+    # GroupNormalization would be expanded into a dozen operators.
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("InstanceNormalization") == 18
+    assert "GroupNormalization" not in operators
     shape = model.graph.input[0].type.tensor_type.shape
     assert [d.dim_param or d.dim_value for d in shape.dim] == ["batch", 3, "height", "width"]
 
@@ -98,6 +104,7 @@ def test_the_contract_says_what_it_was_trained_on(tiny_run: Path, tiny_model: Pa
     assert (contract.architecture, contract.tiling) == ("DeblurUNet", "tile-bound")
     assert contract.data_digest == checkpoint.data_digest
     assert contract.config_digest == checkpoint.train_config().digest()
+    assert (contract.form, contract.precision, contract.residual) == ("float", "fp32", True)
     assert contract.metrics["test_psnr"] == 20.0
     assert contract.data_kind == "simulated"
     assert len(contract.code_revision) >= 7
@@ -106,22 +113,43 @@ def test_the_contract_says_what_it_was_trained_on(tiny_run: Path, tiny_model: Pa
 def test_a_file_that_differs_from_torch_is_not_written(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "PARITY_LIMIT", 0.0)
-    with pytest.raises(ModelFileError, match="differs from torch"):
+    monkeypatch.setattr(exporting, "PARITY_LIMIT", -1.0)
+    with pytest.raises(ModelFileError, match=r"differs from torch by .* on noise 1x1, coffee 1x1"):
         export_checkpoint(
             load_checkpoint(tiny_run / "best.pt"), tmp_path / "m.onnx", {}, "simulated"
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parity_is_measured_at_odd_sizes_and_sees_a_difference(
-    tiny_run: Path, tiny_model: Path
+def test_neither_file_appears_if_the_weights_cannot_be_written(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_checkpoint(tiny_run / "best.pt").network()
-    parity = measure_parity(model, tiny_model)
-    assert parity.keys() == {"256x256", "97x131", "33x250"}
-    assert max(parity.values()) <= 1e-4
-    assert isinstance(model, DeblurUNet)
-    with torch.no_grad():
-        model.final.weight += 0.01
-    assert min(measure_parity(model, tiny_model).values()) > 5e-3
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "save_safetensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        export_checkpoint(load_checkpoint(tiny_run / "best.pt"), tmp_path / "m.onnx", {}, "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_tuned_for_an_earlier_file_goes_with_it(tiny_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    sidecar = write_setting(path, Setting(tile=64, overlap=16))
+    photographs: dict[str, np.ndarray] = {}
+    exported = export_checkpoint(
+        load_checkpoint(tiny_run / "best.pt"), path, {}, "none", photographs=photographs
+    )
+    assert not sidecar.exists()
+    assert (exported.path, exported.safetensors) == (path, tmp_path / "m.safetensors")
+    assert exported.parity.keys() == {
+        "noise 1x1", "noise 33x250", "noise 97x131", "noise 256x256"
+    }  # fmt: skip
+
+
+def test_the_onnx_file_cannot_have_the_name_of_the_weights(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"name the ONNX file  \*\.onnx"):
+        export_checkpoint(
+            load_checkpoint(tiny_run / "best.pt"), tmp_path / "m.safetensors", {}, "none"
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "torchvision", "mlflow", "prefect", "kfp", "onnx", "sklearn", "skimage", "scipy",
-    "av", "cv2", "upath", "jinja2",
+    "av", "cv2", "upath", "jinja2", "matplotlib", "onnxruntime_ep_openvino",
 }  # fmt: skip
 
 
@@ -61,7 +61,16 @@ def loaded_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["deblur.serving", "deblur.serving.server", "deblur.serving.app", "deblur.predict"],
+    [
+        "deblur.serving",
+        "deblur.serving.server",
+        "deblur.serving.app",
+        "deblur.serving.engine",
+        "deblur.serving.openvino",
+        "deblur.predict",
+        "deblur.predictors",
+        "deblur.report",
+    ],
 )
 def test_importing_the_server_loads_nothing_heavy(module: str) -> None:
     assert loaded_after(f"import {module}") == set()

@@ -11,7 +11,10 @@ from torch import nn
 from deblur.models.nafnet import NAFNet
 from deblur.models.unet import DeblurUNet
 
-__all__ = ["DeblurUNet", "NAFNet", "Traits", "build_network", "traits"]
+__all__ = ["DeblurUNet", "NAFNet", "Traits", "WORDS", "build_network", "traits", "word_of"]
+
+#: The configuration's words for the networks.
+WORDS = ("unet", "nafnet")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ def traits(architecture: str) -> Traits:
             # So are the means of the channel attention; LayerNorm alone would leave it free.
             return Traits("NAFNet", norm="layer", multiple=16, tiling="tile-bound")
     raise _unknown(architecture)
+
+
+def word_of(name: str) -> str:
+    """The word of the network whose class is ``name``; ``ValueError`` if there is none."""
+    for word in WORDS:
+        if traits(word).name == name:
+            return word
+    raise ValueError(f"there is no network '{name}'")
 
 
 def build_network(architecture: str, base_ch: int, residual: bool) -> nn.Module:

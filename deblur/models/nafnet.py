@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur.models.borders import up_to_multiple
 from deblur.models.normalisation import LayerNorm2d
 
 
@@ -68,7 +68,7 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
     """NAFNet (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022) for deblurring.
 
-    Takes and returns ``[B, 3, H, W]`` in [-1, 1], any H and W from 16; the result is not clamped.
+    Takes and returns ``[B, 3, H, W]`` in [-1, 1], any H and W; the result is not clamped.
     The defaults are the authors' network for GoPro at width 32: 17,111,907 parameters, 16.0 G
     multiply-accumulates at 256x256.
 
@@ -134,7 +134,7 @@ class NAFNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         blurred = x
         height, width = x.shape[-2:]
-        x = self.intro(_padded(x, self.multiple))
+        x = self.intro(up_to_multiple(x, self.multiple))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
             x = level(x)
@@ -149,15 +149,3 @@ class NAFNet(nn.Module):
 
 def _level(channels: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(NAFBlock(channels) for _ in range(blocks)))
-
-
-def _padded(x: Tensor, multiple: int) -> Tensor:
-    """``[B, C, H, W]`` continued at the right and at the bottom to multiples of ``multiple``.
-
-    Mirrored, as the tiler does it, not zeros: zero is mid-grey here, a false edge that would enter
-    the attention's means as well. Mirroring needs a size larger than the margin, which is at most
-    ``multiple - 1``. The margin is computed from the shape without a condition, also when it is
-    zero: exported, it is arithmetic on the dimensions and one native Pad, right for any size.
-    """
-    height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")

@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur.models.borders import at_least
 from deblur.models.normalisation import GroupNorm
 
 GROUPS = 8
+STRIDE = 16  # of four poolings, each of which needs two pixels
 
 
 class ConvBlock(nn.Module):
@@ -42,8 +44,9 @@ class UpBlock(nn.Module):
 class DeblurUNet(nn.Module):
     """U-Net for deblurring: four levels, GroupNorm, bilinear upsampling, no final activation.
 
-    Takes and returns ``[B, 3, H, W]`` in [-1, 1], any H and W from 16. 8,636,451 parameters at
-    ``base_ch=32``. Ronneberger et al., "U-Net", MICCAI 2015, with the changes named above.
+    Takes and returns ``[B, 3, H, W]`` in [-1, 1], any H and W; below 16 the border is repeated up
+    to 16. 8,636,451 parameters at ``base_ch=32``. Ronneberger et al., "U-Net", MICCAI 2015, with
+    the changes named above.
 
     Args:
         in_ch, out_ch: channels of the picture.
@@ -77,6 +80,8 @@ class DeblurUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         blurred = x
+        height, width = x.shape[-2:]
+        x = at_least(x, STRIDE)
         skips = []
         for block in self.encoder:
             x = block(x)
@@ -85,5 +90,5 @@ class DeblurUNet(nn.Module):
         x = self.bottleneck(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
-        x = self.final(x)
+        x = self.final(x)[..., :height, :width]
         return blurred + x if self.residual else x

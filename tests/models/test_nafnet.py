@@ -34,7 +34,7 @@ def test_the_default_network_has_the_authors_36_blocks_for_gopro() -> None:
     assert channels == [8, 16, 32, *[64] * 28, 128, 64, 32, 16, 8]
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 131), (33, 250), (16, 17)])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 131), (33, 250), (16, 17), (1, 1)])
 def test_any_size_comes_back_in_its_size(height: int, width: int) -> None:
     picture = noise(2, 3, height, width)
     result = small_nafnet()(picture)
@@ -50,9 +50,10 @@ def test_other_sizes_are_continued_by_mirroring() -> None:
     assert torch.equal(model(picture), expected)
 
 
-def test_a_picture_too_small_to_be_mirrored_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="Padding size should be less than"):
-        small_nafnet()(noise(1, 3, 8, 64))
+def test_a_picture_too_small_to_be_mirrored_is_continued_by_its_border() -> None:
+    model, picture = small_nafnet(), noise(1, 3, 8, 64)
+    expected = model(torch.cat([picture, *[picture[..., -1:, :]] * 8], dim=-2))[..., :8, :]
+    assert torch.equal(model(picture), expected)
 
 
 def test_an_untrained_residual_network_is_the_identity() -> None:

@@ -13,11 +13,17 @@ def test_base_32_has_8636451_parameters(residual: bool) -> None:
     assert sum(p.numel() for p in model.parameters()) == 8_636_451
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 131), (33, 250), (16, 17)])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 131), (33, 250), (16, 17), (1, 1)])
 def test_any_size_comes_back_in_its_size(height: int, width: int) -> None:
     model = DeblurUNet(base_ch=8, residual=False)
     picture = torch.zeros(2, 3, height, width)
     assert model(picture).shape == picture.shape
+
+
+def test_a_picture_smaller_than_the_stride_is_continued_by_its_border() -> None:
+    model, picture = DeblurUNet(base_ch=8, residual=False), torch.rand(1, 3, 5, 40) * 2 - 1
+    expected = model(torch.cat([picture, *[picture[..., -1:, :]] * 11], dim=-2))[..., :5, :]
+    assert torch.equal(model(picture), expected)
 
 
 def test_an_untrained_residual_network_is_the_identity() -> None:
