@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from deblur.contract import ModelContract
@@ -19,7 +19,8 @@ from deblur.models import build_network, word_of
 def save_safetensors(model: nn.Module, contract: ModelContract, path: Path) -> None:
     """Write the weights of ``model``, with the keys and values of its contract as metadata."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, path, contract.to_metadata())
+    # Not by save_file, whose files no other user may read.
+    path.write_bytes(save(weights, contract.to_metadata()))
 
 
 def load_safetensors(path: Path) -> nn.Module:
