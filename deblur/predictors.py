@@ -48,6 +48,7 @@ class Predictor:
         network: architecture and width, as ``DeblurUNet, base_ch 32``.
         precision: what it computes in: ``fp32``, ``bf16``, ``int8``; ``unknown`` of a server that
             does not say it.
+        rounded: whether what ``predict`` returns, or each tile of it, is rounded to 8 bit.
     """
 
     predict: Predict
@@ -58,6 +59,7 @@ class Predictor:
     address: str
     network: str
     precision: str
+    rounded: bool = False
 
 
 @contextmanager
@@ -148,6 +150,7 @@ def _of_file(address: str, path: Path) -> Predictor:
         address=address,
         network=_network(engine.contract.architecture, engine.contract.base_ch),
         precision=engine.setting.precision,
+        rounded=engine.contract.form == "uint8",
     )
 
 
@@ -166,6 +169,7 @@ def _of_server(address: str) -> Predictor:
             address=address,
             network=_network(model["architecture"], model["base_ch"]),
             precision=str(model.get("precision", "unknown")),
+            rounded=True,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SetupError(

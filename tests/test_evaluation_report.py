@@ -17,6 +17,7 @@ from deblur.bootstrap import mean_interval
 from deblur.data.manifest import read_manifest
 from deblur.errors import DataError, SetupError
 from deblur.evaluation import PictureScore, Scores
+from deblur.gates.check import Check
 from deblur.metrics import Quality
 from deblur.predictors import Predictor
 from deblur.report import EvaluationReport, Source, evaluate_and_report
@@ -65,6 +66,32 @@ def written(
     return evaluate_and_report(SHARPENER, tiny_data, "train", out=out), out
 
 
+def test_the_report_says_what_the_model_does_to_pictures_that_need_nothing(
+    written: tuple[EvaluationReport, Path],
+) -> None:
+    report, out = written
+    checks = {check.name: check for check in report.checks}
+    assert {"worse_share", "sharp_mean", "text", "noise_gain", "flat_step"} <= checks.keys()
+    assert checks["noise_gain"].value > 1.1, "sharpening amplifies noise"
+    content = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert [each["name"] for each in content["checks"]] == list(checks)
+    assert all(each["passed"] == checks[each["name"]].passed for each in content["checks"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Harm and seams" in page
+    assert all(f">{name}</td>" in page for name in checks)
+
+
+def test_failed_checks_are_named() -> None:
+    report = report_of(scored({"a": [1.0, 2.0]}))
+    assert not any("checks" in sentence for sentence in report.sentences())
+    good = Check("text", 40.0, "at least", 26.0, "dB", "")
+    bad = Check("noise_gain", 2.0, "at most", 1.5, "", "")
+    passed = replace(report, checks=(good,)).sentences()
+    assert "All 1 checks of harm and seams passed." in passed
+    failed = replace(report, checks=(good, bad)).sentences()
+    assert "1 of 2 checks of harm and seams failed: noise_gain." in failed
+
+
 def test_the_json_holds_every_figure_and_what_it_belongs_to(
     written: tuple[EvaluationReport, Path], tiny_data: Path
 ) -> None:
@@ -90,7 +117,7 @@ def test_the_json_holds_every_figure_and_what_it_belongs_to(
     assert content["data"]["split_digest"] == manifest.splits["train"].digest
     assert (content["data"]["kind"], content["data"]["subset"]) == ("recorded", "blur")
     assert content["model"] == {
-        "tile": 64, "overlap": 16, "identity": "c0ffee" * 10, "kind": "onnx",
+        "tile": 64, "overlap": 16, "rounded": False, "identity": "c0ffee" * 10, "kind": "onnx",
         "address": "sharpen<er>.onnx", "network": "DeblurUNet, base_ch 8", "precision": "fp32",
     }  # fmt: skip
 
@@ -119,7 +146,7 @@ def test_the_page_shows_the_figures_and_needs_nothing_else(
     page = Page(html)
     assert "<script" not in html
     assert all(str(address).startswith("data:image/jpeg") for address in page.addresses)
-    assert len(page.addresses) == 3 * 5
+    assert len(page.addresses) == 3 * 5 + 1  # and the sheet of drawn pictures
     assert page.tags.count("circle") == 4
     for figure in (report.scores.psnr, report.scores.blurred_psnr):
         assert f"{figure:.2f}" in page.words
@@ -288,8 +315,8 @@ def test_the_pictures_on_the_page_can_be_decoded(written: tuple[EvaluationReport
 
     html = (written[1] / "report.html").read_text(encoding="utf-8")
     uris = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", html)
-    sizes = {Image.open(io.BytesIO(base64.b64decode(uri))).size for uri in uris}
-    assert len(uris) == 15
+    *sizes, sheet = [Image.open(io.BytesIO(base64.b64decode(uri))).size for uri in uris]
+    assert len(sizes) == 15 and min(sheet) > 160
     assert all(90 <= width <= 160 and 70 <= height <= 120 for width, height in sizes)
 
 

@@ -22,12 +22,11 @@ from deblur.data.prepare import describe
 from deblur.digests import code_revision
 from deblur.errors import DataError
 from deblur.evaluation import Predict, Scores, evaluate
-from deblur.gates.check import Check
 from deblur.gates.decision import decision_figure, decision_markdown
-from deblur.gates.harm import check_harm, harm_of_scores, harm_sheet
+from deblur.gates.harm import harm_sheet
 from deblur.gates.leaks import check_leaks
+from deblur.gates.look import look
 from deblur.gates.promotion import Decision, Measured, decide
-from deblur.gates.seams import ROUNDED_TILES, SeamBounds, check_seams
 from deblur.images import to_float
 from deblur.progress import SILENT, Progress
 from deblur.registry import (
@@ -46,8 +45,6 @@ from deblur.serving.engine import Engine
 
 #: Where a decision lies among the files of a version.
 PROMOTION = "promotion"
-#: Pictures in which harm and seams are looked for.
-_LOOKED_AT = 12
 #: Pictures that are timed, their longest side, and how often each model takes each of them.
 _TIMED, _LONGEST, _ROUNDS = 3, 1024, 5
 
@@ -125,7 +122,10 @@ def promote(
         measured[0],
         measured[1] if champion is not None else None,
         checks=(
-            *_look(ours, pairs, scores[0], progress),
+            *look(
+                ours.predict, ours.setting.tile, ours.setting.overlap, pairs, scores[0],
+                ours.contract.form == "uint8", progress,
+            ),
             check_leaks(trained_on(version), judged, split),
         ),
         data={
@@ -185,19 +185,6 @@ def milliseconds_per_megapixel(
                         times[index].append(seconds * 1e3 / (pixels / 1e6))
                 advance(1)
     return [float(np.median(each)) for each in times]
-
-
-def _look(engine: Engine, pairs: Pairs, scores: Scores, progress: Progress) -> tuple[Check, ...]:
-    """The checks that need no other model."""
-    step = max(1, len(pairs) // _LOOKED_AT)
-    looked_at = [pairs.read(i) for i in list(range(0, len(pairs), step))[:_LOOKED_AT]]
-    tile, overlap = engine.setting.tile, engine.setting.overlap
-    bounds = ROUNDED_TILES if engine.contract.form == "uint8" else SeamBounds()
-    return (
-        *harm_of_scores(scores),
-        *check_harm(engine.predict, [sharp for _, sharp in looked_at], progress),
-        *check_seams(engine.predict, tile, overlap, looked_at, progress, bounds),
-    )
 
 
 def _record(

@@ -18,6 +18,7 @@ from deblur.data.pairs import data_kind, open_pairs
 from deblur.digests import code_revision
 from deblur.errors import DataError, SetupError
 from deblur.evaluation import PictureScore, Scores, evaluate
+from deblur.gates.check import Check
 from deblur.metrics import Quality
 from deblur.predictors import Predictor
 from deblur.progress import SILENT, Progress
@@ -66,13 +67,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """One model on one set of pictures. ``created`` is ISO 8601 in UTC."""
+    """One model on one set of pictures. ``created`` is ISO 8601 in UTC, ``checks`` are those of
+    harm and seams if they were made."""
 
     model: Predictor
     source: Source
     scores: Scores
     figures: tuple[Figure, ...]
     created: str
+    checks: tuple[Check, ...] = ()
 
     @property
     def psnr(self) -> Figure:
@@ -117,6 +120,14 @@ class EvaluationReport:
             )
         else:
             said.append("No picture was made worse.")
+        failed = [check.name for check in self.checks if not check.passed]
+        if failed:
+            said.append(
+                f"{len(failed)} of {len(self.checks)} checks of harm and seams failed: "
+                f"{', '.join(failed)}."
+            )
+        elif self.checks:
+            said.append(f"All {len(self.checks)} checks of harm and seams passed.")
         if self.gopro == "whole":
             said.append(f"This is GoPro's whole test set, blurred folder {self.source.subset}.")
         elif self.gopro:
@@ -172,6 +183,7 @@ class EvaluationReport:
                 for figure in self.figures
             },
             "worse": len(self.worse),
+            "checks": [{**asdict(check), "passed": check.passed} for check in self.checks],
             "scenes": {
                 scene: {"pictures": len(part.pictures), "gain": part.gain, **part.metrics("scene")}
                 for scene, part in self.scores.by_scene().items()
@@ -198,7 +210,8 @@ def evaluate_and_report(
     Args:
         model: what ``deblur.predictors.open_predictor`` gives.
         data: a data set, prepared or not, and its ``split`` and ``subset``.
-        out: folder of the report; without one, none is written and the volume's SSIM not taken.
+        out: folder of the report; without one, none is written, and neither the volume's SSIM nor
+            the checks of harm and seams are made.
         progress: shows the pictures.
         loss_eps: eps of the Charbonnier loss reported beside the metrics.
 
@@ -217,8 +230,15 @@ def evaluate_and_report(
         _require_writable(out)
     matlab3d = out is not None
     scores = evaluate(model.predict, pairs, progress, loss_eps, matlab3d=matlab3d)
+    checks: tuple[Check, ...] = ()
+    if out is not None:
+        from deblur.gates.look import look
+
+        checks = look(
+            model.predict, model.tile, model.overlap, pairs, scores, model.rounded, progress
+        )
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    report = EvaluationReport(model, source, scores, _figures(scores, matlab3d), created)
+    report = EvaluationReport(model, source, scores, _figures(scores, matlab3d), created, checks)
     if out is not None:
         from deblur.report.page import render
 

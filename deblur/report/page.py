@@ -4,12 +4,15 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from deblur.bootstrap import Interval
 from deblur.data.pairs import Pairs
 from deblur.evaluation import Scores
+from deblur.gates.harm import harm_sheet
 from deblur.progress import SILENT, Progress
 from deblur.report.evaluation import EvaluationReport, Figure
-from deblur.report.panels import COLOURS, examples, panels
+from deblur.report.panels import COLOURS, data_uri, examples, panels
 from deblur.report.plots import HEIGHT, WIDTH, histogram, scatter
 
 #: Scenes, and pictures made worse, that are listed; the JSON has all.
@@ -53,6 +56,7 @@ def render(report: EvaluationReport, pairs: Pairs, progress: Progress = SILENT) 
         histogram=histogram(report.scores.pictures),
         width=WIDTH,
         height=HEIGHT,
+        harm=data_uri(np.asarray(harm_sheet(report.model.predict))) if report.checks else "",
         panels=shown,
         scale=scale,
         gradient=", ".join(f"rgb{colour}" for colour in COLOURS),

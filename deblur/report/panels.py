@@ -95,11 +95,11 @@ def panels(shown: Sequence[Example]) -> tuple[list[Panels], int]:
         Panels(
             role=example.role,
             score=example.score,
-            blurred=_uri(example.blurred),
-            result=_uri(example.result),
-            sharp=_uri(example.sharp),
-            error_before=_uri(coloured(before, end)),
-            error_after=_uri(coloured(after, end)),
+            blurred=data_uri(example.blurred),
+            result=data_uri(example.result),
+            sharp=data_uri(example.sharp),
+            error_before=data_uri(coloured(before, end)),
+            error_after=data_uri(coloured(after, end)),
         )
         for example, (before, after) in zip(shown, errors, strict=True)
     ]
@@ -126,6 +126,7 @@ def _scale_end(errors: Sequence[np.ndarray]) -> int:
     return max(10, 10 * math.ceil(largest / 10.0))
 
 
-def _uri(pixels: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
+    """A picture ``[h, w, 3]`` uint8 as an address that holds it, in JPEG."""
     encoded = encode_picture(Picture(np.ascontiguousarray(pixels)), "JPEG", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
