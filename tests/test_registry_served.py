@@ -12,10 +12,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from deblur.champion import make_champion, roll_back
+from deblur.cli import app
 from deblur.metrics import quality
-from deblur.registry import find_version
+from deblur.registry import find_version, read_file
 from deblur.serving.engine import Engine
 from deblur.serving.setting import Setting
 from deblur.tuning.attach import attach_tuning
@@ -131,4 +133,29 @@ def test_the_figure_of_a_tuned_version_is_what_its_server_delivers(
         said = client.get("/readyz").json()["model"]
         answered, model = answers(client, pictures)
     assert model == version.tags["serving.sha256"] == said["sha256"]
+    assert psnr(answered, pictures) == pytest.approx(version.figures["test_psnr"], abs=0.01)
+
+
+def test_a_version_that_the_command_tuned_is_served_so(store: Path, pictures: Pictures) -> None:
+    command = [
+        "tune",
+        "models:/deblur-unet/1",
+        str(store / "prepared"),
+        "--out",
+        "tuned",
+        "--quick",
+    ]
+    small = ["--side", "128", "--pictures", "1", "--rounds", "1"]
+    result = CliRunner().invoke(app, [*command, *small])
+    assert result.exit_code == 0, result.output
+    version = find_version("1")
+    assert version.setting is not None
+    assert read_file(version, "versions/1/tuning/measured.json") is not None
+    with served(version.address, store) as client:
+        said = client.get("/readyz").json()["model"]
+        answered, _ = answers(client, pictures)
+    assert (said["provider"], said["precision"], said["tile"], said["overlap"]) == (
+        version.setting.provider, version.setting.precision, version.setting.tile,
+        version.setting.overlap,
+    )  # fmt: skip
     assert psnr(answered, pictures) == pytest.approx(version.figures["test_psnr"], abs=0.01)
