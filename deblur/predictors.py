@@ -48,7 +48,8 @@ class Predictor:
         network: architecture and width, as ``DeblurUNet, base_ch 32``.
         precision: what it computes in: ``fp32``, ``bf16``, ``int8``; ``unknown`` of a server that
             does not say it.
-        rounded: whether what ``predict`` returns, or each tile of it, is rounded to 8 bit.
+        rounded: whether what ``predict`` returns, or each tile of it, comes in steps of about a
+            level of 8 bit.
     """
 
     predict: Predict
@@ -150,7 +151,7 @@ def _of_file(address: str, path: Path) -> Predictor:
         address=address,
         network=_network(engine.contract.architecture, engine.contract.base_ch),
         precision=engine.setting.precision,
-        rounded=engine.contract.form == "uint8",
+        rounded=engine.rounded,
     )
 
 

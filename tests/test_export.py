@@ -1,5 +1,7 @@
 """The ONNX file equals the network, at any size, and carries its contract."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,3 +155,23 @@ def test_the_onnx_file_cannot_have_the_name_of_the_weights(tiny_run: Path, tmp_p
             load_checkpoint(tiny_run / "best.pt"), tmp_path / "m.safetensors", {}, "none"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_bytes(
+    tiny_run: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    program = """
+import sys
+from pathlib import Path
+from deblur.export import export_checkpoint
+from deblur.training.checkpoint import load_checkpoint
+metrics = {"test_psnr": 20.0, "test_blurred_psnr": 19.0}
+export_checkpoint(load_checkpoint(Path(sys.argv[1])), Path(sys.argv[2]), metrics, "simulated")
+"""
+    again = tmp_path / "model.onnx"
+    command = [sys.executable, "-c", program, str(tiny_run / "best.pt"), str(again)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+    assert again.read_bytes() == tiny_model.read_bytes()
+    weights = again.with_suffix(".safetensors")
+    assert weights.read_bytes() == tiny_model.with_suffix(".safetensors").read_bytes()

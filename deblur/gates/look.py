@@ -27,7 +27,7 @@ def look(
         tile, overlap: the geometry of its tiles in pixels.
         pairs: pictures, of which up to twelve, spread evenly, are looked at.
         scores: of the model on all of them.
-        rounded: whether what it returns is rounded to 8 bit.
+        rounded: whether what it returns comes in steps of about a level of 8 bit.
         progress: shows the pictures.
 
     Returns:

@@ -67,8 +67,9 @@ class SeamBounds(BaseModel):
     )
 
 
-#: For models of the uint8 form, whose tiles are rounded before they are blended: of a step that
-#: would be lost later, rounding makes a whole level. What is above one is float32's.
+#: For models whose tiles come in steps of about a level before they are blended: those of the uint8
+#: form are rounded, those in int8 compute so. Of a step that would be lost later, rounding makes a
+#: whole level, which is not seen either. What is above one is float32's.
 ROUNDED_TILES = SeamBounds(flat_step=1.01, sky_step=1.01)
 
 
@@ -92,7 +93,7 @@ def check_seams(
         pictures: blurred and sharp; eight or more, so that a sound model does not fail by chance.
             Without any, only drawn pictures are looked at.
         progress: shows the pictures done.
-        bounds: what is allowed; ``ROUNDED_TILES`` for models of the uint8 form.
+        bounds: what is allowed; ``ROUNDED_TILES`` for models of the uint8 form or in int8.
 
     Returns:
         ``flat_step``, ``flat_ripple``, ``sky_step``, ``sky_shading`` and, given pictures,

@@ -124,7 +124,7 @@ def promote(
         checks=(
             *look(
                 ours.predict, ours.setting.tile, ours.setting.overlap, pairs, scores[0],
-                ours.contract.form == "uint8", progress,
+                ours.rounded, progress,
             ),
             check_leaks(trained_on(version), judged, split),
         ),

@@ -65,6 +65,11 @@ class Engine:
             )  # fmt: skip
             self._open(model, contract, plain, threads)
 
+    @property
+    def rounded(self) -> bool:
+        """Whether tiles come in steps of about a level: from pixels, or computed in 8 bit."""
+        return self.contract.form == "uint8" or self.contract.precision == "int8"
+
     def deblur(self, picture: Picture) -> Picture:
         """The same picture with sharper colours; alpha, profile and format stay as they are."""
         return picture.with_rgb(to_uint8(self.predict(to_float(picture.rgb))))

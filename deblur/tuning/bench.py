@@ -18,6 +18,7 @@ from deblur.data.pairs import Pairs
 from deblur.digests import json_sha256
 from deblur.errors import DataError
 from deblur.evaluation import evaluate
+from deblur.gates.seams import ROUNDED_TILES, SMALLEST_TILE, SeamBounds, check_seams
 from deblur.images import to_float
 from deblur.progress import SILENT, Progress
 from deblur.serving.engine import Engine
@@ -74,6 +75,7 @@ class Bench:
         self._seconds: dict[str, dict[str, list[float]]] = {}
         self._psnr: dict[str, float] = {}
         self._problems: dict[str, str] = {}
+        self._seams: dict[str, str] = {}
         self._recall()
 
     def measure(self, stage: str, settings: Sequence[Setting]) -> None:
@@ -117,6 +119,16 @@ class Bench:
         """Why the setting could not be measured; empty if it could."""
         return self._problems.get(_key(setting), "")
 
+    def seams(self, setting: Setting) -> str:
+        """How the borders of the tiles show; empty if they do not, or were not looked for."""
+        return self._seams.get(_quality(setting), "")
+
+    def look_for_seams(self, setting: Setting) -> None:
+        """Find out whether the borders of the tiles show in drawn pictures, as the gate of a
+        promotion will."""
+        if _quality(setting) not in self._seams and setting.tile >= SMALLEST_TILE:
+            self._try(setting, partial(self._find_seams, setting))
+
     def engine(self, setting: Setting) -> Engine:
         """The model in a setting."""
         return Engine(self._file(setting), setting=setting)
@@ -147,6 +159,15 @@ class Bench:
         )  # fmt: skip
         self._psnr[_quality(setting)] = scores.psnr
 
+    def _find_seams(self, setting: Setting) -> None:
+        engine = self.engine(setting)
+        bounds = ROUNDED_TILES if engine.rounded else SeamBounds()
+        checks = check_seams(
+            engine.predict, setting.tile, setting.overlap, (), self.progress, bounds
+        )
+        failed = [check.sentence() for check in checks if not check.passed]
+        self._seams[_quality(setting)] = "; ".join(failed)
+
     def _try(self, setting: Setting, work: Callable[[], None]) -> None:
         try:
             work()
@@ -161,14 +182,14 @@ class Bench:
             kept = json.loads(self._journal.read_text(encoding="utf-8"))
             if kept["belongs"] == self._digest:
                 self._seconds, self._psnr = kept["seconds"], kept["psnr"]
-                self._problems = kept["problems"]
+                self._problems, self._seams = kept["problems"], kept["seams"]
         except (OSError, ValueError, KeyError, TypeError):
             return  # none, or of another program: it is written anew
 
     def _keep(self) -> None:
         kept = {
             "belongs": self._digest, "seconds": self._seconds, "psnr": self._psnr,
-            "problems": self._problems,
+            "problems": self._problems, "seams": self._seams,
         }  # fmt: skip
         with whole_file(self._journal) as partial:
             partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")

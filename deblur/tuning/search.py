@@ -222,7 +222,7 @@ class _Search:
                 f"the plain setting itself does not run: {self.bench.problem(reference)}"
             )
         wide = [with_geometry(best, tile, best.overlap) for tile in effort.tiles]
-        tiles = self._stage("tile", [best, *(s for s in wide if s)])[:2]
+        tiles = self._stage("tile", [best, *(s for s in wide if s)], 2)
         narrow = [with_geometry(t, t.tile, overlap) for t in tiles for overlap in effort.overlaps]
         best = self._stage("overlap", [*tiles, *(s for s in narrow if s)])[0]
         shared = [
@@ -243,14 +243,17 @@ class _Search:
     def candidate(self, setting: Setting, stage: str) -> Candidate:
         psnr, loss = self.bench.psnr(setting), self._loss(setting)
         problem = self.bench.problem(setting)
-        if not problem and not self._passed(setting):
+        if loss is not None and loss > GATE:
             problem = f"loses {loss:.3f} dB, allowed are {GATE:g}"
+        elif setting != self.reference:
+            problem = problem or self.bench.seams(setting)
         time = self.bench.milliseconds_per_megapixel(setting)
         passed = self._passed(setting)
         return Candidate(setting, stage, time, psnr, loss, passed, problem)
 
-    def _stage(self, name: str, settings: Sequence[Setting]) -> list[Setting]:
-        """What passed, the best first. The first given stays the best unless clearly beaten."""
+    def _stage(self, name: str, settings: Sequence[Setting], wanted: int = 1) -> list[Setting]:
+        """The best that pass, ``wanted`` of them if there are. The first given stays the best
+        unless clearly beaten."""
         settings = list(dict.fromkeys(settings))
         self.bench.measure(name, settings)
         for setting in settings:
@@ -260,7 +263,16 @@ class _Search:
         first = settings[0]
         if first in timed:
             timed[first] /= _CLEARLY
-        return sorted(timed, key=timed.__getitem__) or [self.reference]
+        best: list[Setting] = []
+        for setting in sorted(timed, key=timed.__getitem__):
+            # Looked for in the best alone, because it takes longer than to score them.
+            if setting != self.reference:
+                self.bench.look_for_seams(setting)
+            if self._passed(setting):
+                best.append(setting)
+            if len(best) == wanted:
+                break
+        return best or [self.reference]
 
     def _loss(self, setting: Setting) -> float | None:
         psnr, best = self.bench.psnr(setting), self.bench.psnr(self.reference)
@@ -268,7 +280,8 @@ class _Search:
 
     def _passed(self, setting: Setting) -> bool:
         loss = self._loss(setting)
-        return loss is not None and loss <= GATE
+        good = loss is not None and loss <= GATE
+        return good and (setting == self.reference or not self.bench.seams(setting))
 
 
 def with_geometry(setting: Setting, tile: int, overlap: int) -> Setting | None:

@@ -9,6 +9,7 @@ import pytest
 
 from deblur.data.pairs import Pairs, open_pairs
 from deblur.errors import ModelFileError
+from deblur.gates.check import Check
 from deblur.images import read_rgb
 from deblur.serving.engine import Engine
 from deblur.serving.setting import Setting
@@ -37,6 +38,7 @@ def only_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         return "the plugin is not installed" if setting.provider == "openvino" else ""
 
     monkeypatch.setattr(bench, "why_not", why_not)
+    monkeypatch.setattr(bench, "check_seams", lambda *args: ())
     monkeypatch.setattr(search, "usable_cpus", lambda: 4)
 
 
@@ -90,6 +92,23 @@ def test_what_loses_more_than_the_gate_is_not_chosen_however_fast(
     refused = [c for c in found.candidates if c.loss is not None and c.loss > 0]
     assert all("dB, allowed are 0" in c.why_not and not c.passed for c in refused)
     assert not list(tmp_path.glob("*.onnx")) or found.choice.setting.precision == "int8"
+
+
+def test_a_setting_whose_tiles_show_is_not_chosen_however_fast(
+    tiny_model: Path, train: Pairs, validation: Pairs, tmp_path: Path,
+    only_cpu: None, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def large_ones_show(predict: object, tile: int, *rest: object) -> list[Check]:
+        return [Check("sky_step", 0.8 if tile == 96 else 0.1, "at most", 0.5, "levels", "")]
+
+    monkeypatch.setattr(search, "GATE", 99.0)
+    monkeypatch.setattr(bench, "check_seams", large_ones_show)
+    found = tune(tiny_model, train, validation, tmp_path, SMALL, clock=watch([]))
+    assert found.choice.setting == Setting(
+        precision="int8", tile=64, overlap=16, threads=2, streams=2
+    )
+    shown = [c for c in found.candidates if c.setting.tile == 96]
+    assert any("sky_step 0.8 levels" in c.why_not and not c.passed for c in shown)
 
 
 def test_what_cannot_run_is_recorded_and_does_not_end_the_tuning(
