@@ -73,8 +73,8 @@ def _planes_graph(model: nn.Module, opset: int) -> onnx.ModelProto:
     if program is None:
         raise ModelFileError("torch.onnx.export gave nothing: export with another version of torch")
     proto = program.model_proto
-    # Where in torch each node is from: with paths of this machine and addresses in its memory, which
-    # would make another file of the same network each time.
+    # Where in torch each node is from: with paths of this machine and addresses in its memory,
+    # which would make another file of the same network each time.
     for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
         del part.metadata_props[:]
     for value in (*proto.graph.input, *proto.graph.output):
