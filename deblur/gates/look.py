@@ -33,8 +33,7 @@ def look(
     Returns:
         The checks; tiles too small to be measured fail one.
     """
-    step = max(1, len(pairs) // LOOKED_AT)
-    looked_at = [pairs.read(i) for i in list(range(0, len(pairs), step))[:LOOKED_AT]]
+    looked_at = [pairs.read(index) for index in some_of(pairs, LOOKED_AT)]
     harm = check_harm(predict, [sharp for _, sharp in looked_at], progress)
     if tile < SMALLEST_TILE:
         about = f"tiles of {tile} pixels, where only tiles from {SMALLEST_TILE} can be measured"
@@ -43,3 +42,8 @@ def look(
         bounds = ROUNDED_TILES if rounded else SeamBounds()
         seams = check_seams(predict, tile, overlap, looked_at, progress, bounds)
     return (*harm_of_scores(scores), *harm, *seams)
+
+
+def some_of(pairs: Pairs, count: int) -> range:
+    """Indices of up to ``count`` pairs, a constant step apart from the first one on."""
+    return range(0, len(pairs), max(1, len(pairs) // count))[:count]

@@ -13,6 +13,7 @@ from typing import Any
 from deblur.bootstrap import Interval, paired_interval
 from deblur.evaluation import Scores
 from deblur.gates.check import Check
+from deblur.plain import finite
 
 #: How much worse a faster model may be at the low end of the interval, in dB.
 MARGIN = 0.05
@@ -95,7 +96,7 @@ class Decision:
         """As plain values for JSON, where what is not finite is ``None``; checks with whether they
         passed."""
         checks = [{**asdict(check), "passed": check.passed} for check in self.checks]
-        return dict(_finite({**asdict(self), "checks": checks}))
+        return dict(finite({**asdict(self), "checks": checks}))
 
 
 def decide(
@@ -172,14 +173,6 @@ def _verdict(difference: Interval | None, speedup: float | None) -> tuple[bool, 
         f"neither better (low end above 0) nor within {MARGIN} dB and {SPEEDUP} times as fast: "
         f"{measured}"
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _gain_check(gain: Interval) -> Check:

@@ -25,7 +25,7 @@ from deblur.evaluation import Predict, Scores, evaluate
 from deblur.gates.decision import decision_figure, decision_markdown
 from deblur.gates.harm import harm_sheet
 from deblur.gates.leaks import check_leaks
-from deblur.gates.look import look
+from deblur.gates.look import look, some_of
 from deblur.gates.promotion import Decision, Measured, decide
 from deblur.images import to_float
 from deblur.progress import SILENT, Progress
@@ -168,9 +168,9 @@ def milliseconds_per_megapixel(
         progress: shows the pictures done.
         rounds: how often each model takes each picture; the first time is not counted.
     """
-    step = max(1, len(pairs) // _TIMED)
-    chosen = list(range(0, len(pairs), step))[:_TIMED]
-    planes = [to_float(pairs.read(i)[0][:_LONGEST, :_LONGEST]) for i in chosen]
+    planes = [
+        to_float(pairs.read(index)[0][:_LONGEST, :_LONGEST]) for index in some_of(pairs, _TIMED)
+    ]
     times: list[list[float]] = [[] for _ in models]
     with progress.task("speed", (rounds + 1) * len(planes), "pictures") as advance:
         for lap in range(rounds + 1):

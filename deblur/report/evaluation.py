@@ -20,6 +20,7 @@ from deblur.errors import DataError, SetupError
 from deblur.evaluation import PictureScore, Scores, evaluate
 from deblur.gates.check import Check
 from deblur.metrics import Quality
+from deblur.plain import finite
 from deblur.predictors import Predictor
 from deblur.progress import SILENT, Progress
 
@@ -191,7 +192,7 @@ class EvaluationReport:
             "pictures": [{**asdict(picture), "gain": picture.gain} for picture in pictures],
             "sentences": self.sentences(),
         }  # fmt: skip
-        plain = _finite(content)
+        plain = finite(content)
         assert isinstance(plain, dict)
         return plain
 
@@ -300,12 +301,3 @@ def _figure(scores: Scores, name: str) -> Figure:
 
 def _counted(pictures: int, scenes: int) -> str:
     return f"{pictures:,} picture{'s' * (pictures != 1)} of {scenes:,} scene{'s' * (scenes != 1)}"
-
-
-def _finite(value: Any) -> Any:
-    """The same plain values, with ``None`` for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
