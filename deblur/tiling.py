@@ -13,7 +13,7 @@ their sum, so the weights of all tiles at a pixel add up to one (linear featheri
 two-dimensional weight is the product of the two axes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -95,6 +95,57 @@ class TilePlan:
         return _shares(self.columns, self.width, self.tile, self.overlap)
 
 
+class Blending:
+    """The tiles of one picture, added in the plan's order. Rows come out as soon as no later tile
+    can change them, so that beyond the tile at hand only ``tile`` rows are held.
+
+    The order is fixed because sums of floats depend on it: a picture's pixels do not, on how many
+    tiles were computed side by side.
+    """
+
+    def __init__(self, plan: TilePlan) -> None:
+        self.plan = plan
+        self._next = 0
+        self._band: Any = None  # [..., tile, width], from the first row of the tile at hand
+        self._begun: Any = None  # [..., n, width], its first rows, from the row of tiles before
+
+    def add(self, tile: Array) -> tuple[int, Array] | None:
+        """Add the next tile ``[..., tile, tile]``.
+
+        Returns:
+            After the last tile of a row of tiles, the first row that is finished by it and the
+            finished rows ``[..., n, width]``; otherwise ``None``.
+        """
+        plan, index = self.plan, self._next
+        self._next += 1
+        if self._band is None:
+            self._band = self._new_band(tile)
+        row, column = plan.origin(index)
+        weight = plan.weight(index)
+        height, width = weight.shape
+        target = self._band[..., :height, column : column + width]
+        target += tile[..., :height, :width] * _as_kind_of(tile, weight)
+        if self._next % len(plan.columns):
+            return None
+        end = plan.origin(self._next)[0] if self._next < len(plan) else plan.height
+        band, self._band = self._band, None
+        self._begun = _copy(band[..., end - row :, :])
+        return row, band[..., : end - row, :]
+
+    def _new_band(self, tile: Array) -> Array:
+        band = _zeros_like(tile, (*tile.shape[:-2], self.plan.tile, self.plan.width))
+        if self._begun is not None:
+            band[..., : self._begun.shape[-2], :] = self._begun
+        return band
+
+    def add_all(self, tiles: Iterable[Array]) -> Iterator[tuple[int, Array]]:
+        """Add one tile after the other, and give the rows as they are finished."""
+        for tile in tiles:
+            finished = self.add(tile)
+            if finished is not None:
+                yield finished
+
+
 def tile_tensor(
     picture: Array, tile: int = DEFAULT_TILE, overlap: int = DEFAULT_OVERLAP
 ) -> tuple[list[Array], TilePlan]:
@@ -107,10 +158,7 @@ def stitch_tiles(tiles: Sequence[Array], plan: TilePlan) -> Array:
     """Blend tiles ``[..., tile, tile]`` in the plan's order into ``[..., H, W]``."""
     if len(tiles) != len(plan):
         raise ValueError(f"the plan has {len(plan)} tiles, got {len(tiles)}")
-    out = _zeros_like(tiles[0], (*tiles[0].shape[:-2], plan.height, plan.width))
-    for index, tile in enumerate(tiles):
-        _add(out, tile, plan, index)
-    return out
+    return _stack_of_rows(Blending(plan).add_all(tiles), plan)
 
 
 def create_blend_weight(
@@ -145,19 +193,14 @@ def apply_tiled(
             the order of the batches, as ``map`` does. Only the calls may happen in other threads.
 
     Returns:
-        ``[1, C', H, W]`` of the model's kind, dtype and device. Beyond the result only the batches
-        that ``side_by_side`` has asked for are held, with ``map`` one.
+        ``[1, C', H, W]`` of the model's kind, dtype and device. Beyond the result only ``tile``
+        rows are held, and the batches that ``side_by_side`` has asked for, with ``map`` one.
     """
     plan = TilePlan(int(picture.shape[-2]), int(picture.shape[-1]), tile, overlap)
     batches = [range(n, min(n + batch, len(plan))) for n in range(0, len(plan), batch)]
     cut = (_concatenate([plan.cut(picture, index) for index in indices]) for indices in batches)
-    out: Any = None
-    for indices, results in zip(batches, side_by_side(model, cut), strict=True):
-        if out is None:
-            out = _zeros_like(results, (1, results.shape[1], plan.height, plan.width))
-        for result, index in zip(results, indices, strict=True):
-            _add(out[0], result, plan, index)
-    return out
+    results = (result[None] for batch in side_by_side(model, cut) for result in batch)
+    return _stack_of_rows(Blending(plan).add_all(results), plan)
 
 
 def _origins(size: int, tile: int, overlap: int) -> tuple[int, ...]:
@@ -203,18 +246,24 @@ def _shares(origins: tuple[int, ...], size: int, tile: int, overlap: int) -> lis
     ]
 
 
-def _add(out: Any, tile: Any, plan: TilePlan, index: int) -> None:
-    row, column = plan.origin(index)
-    weight = plan.weight(index)
-    height, width = weight.shape
-    target = out[..., row : row + height, column : column + width]
-    target += tile[..., :height, :width] * _as_kind_of(tile, weight)
+def _stack_of_rows(finished: Iterable[tuple[int, Any]], plan: TilePlan) -> Any:
+    """Finished rows as one array ``[..., height, width]``."""
+    out: Any = None
+    for first, rows in finished:
+        if out is None:
+            out = _zeros_like(rows, (*rows.shape[:-2], plan.height, plan.width))
+        out[..., first : first + rows.shape[-2], :] = rows
+    return out
 
 
 def _zeros_like(example: Any, shape: tuple[int, ...]) -> Any:
     if isinstance(example, np.ndarray):
         return np.zeros(shape, dtype=example.dtype)
     return example.new_zeros(shape)
+
+
+def _copy(array: Any) -> Any:
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
 
 
 def _as_kind_of(example: Any, array: np.ndarray) -> Any:

@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import uvicorn
 
 from deblur.data.pairs import open_pairs
 from deblur.digests import file_sha256
@@ -24,28 +22,14 @@ from deblur.images import Limits, to_float, to_uint8
 from deblur.predictors import open_predictor
 from deblur.serving.app import create_app
 from deblur.serving.engine import Engine
-from deblur.serving.server import listen
 from deblur.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.serving.live import serving
 
 
 @contextmanager
-def serving(model: Path, limits: Limits = Limits()) -> Iterator[str]:
-    """A real server in a thread; its address."""
-    listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(Engine(model, threads=1), limits), log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        deadline = time.monotonic() + 60
-        while not server.started:
-            assert time.monotonic() < deadline and thread.is_alive()
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        listener.close()
+def serving_model(model: Path, limits: Limits = Limits()) -> Iterator[str]:
+    with serving(create_app(Engine(model, threads=1), limits)) as address:
+        yield address
 
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -114,7 +98,7 @@ def test_checkpoint_folder_file_and_server_give_the_same_figures(
     export_checkpoint(load_checkpoint(run / "best.pt"), file, {"test_psnr": 20.0}, "recorded")
     pairs = open_pairs(tiny_root, "train")
     found = {}
-    with serving(file) as server:
+    with serving_model(file) as server:
         for address in (str(run / "best.pt"), str(run), str(file), server):
             with open_predictor(address) as model:
                 found[address] = evaluate(model.predict, pairs)
@@ -141,7 +125,7 @@ def test_the_identity_is_the_digest_of_the_file_that_is_run(
     with open_predictor(str(tiny_model)) as of_file:
         assert of_file.identity == file_sha256(tiny_model)
         assert (of_file.kind, of_file.precision) == ("onnx", "fp32")
-    with serving(tiny_model) as server, open_predictor(server) as of_server:
+    with serving_model(tiny_model) as server, open_predictor(server) as of_server:
         assert of_server.identity == file_sha256(tiny_model)
         assert of_server.kind == "server"
 
@@ -158,7 +142,7 @@ def test_a_folder_without_a_best_is_run_by_its_newest_checkpoint(
 
 def test_a_server_is_sent_and_answers_eight_bits(tiny_model: Path, detail: np.ndarray) -> None:
     planes = to_float(detail)
-    with serving(tiny_model) as server, open_predictor(server) as of_server:
+    with serving_model(tiny_model) as server, open_predictor(server) as of_server:
         answered = of_server.predict(planes)
     with open_predictor(str(tiny_model)) as of_file:
         own = of_file.predict(planes)
@@ -169,7 +153,7 @@ def test_a_server_is_sent_and_answers_eight_bits(tiny_model: Path, detail: np.nd
 
 def test_a_server_that_refuses_a_picture_is_quoted(tiny_model: Path, detail: np.ndarray) -> None:
     with (
-        serving(tiny_model, Limits(megapixels=0.001)) as server,
+        serving_model(tiny_model, Limits(megapixels=0.001)) as server,
         open_predictor(server) as model,
         pytest.raises(SetupError, match=r"/v1/deblur answers 413 \(.*the limit is 0.001"),
     ):

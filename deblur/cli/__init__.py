@@ -14,6 +14,7 @@ from deblur.cli.evaluation import evaluate
 from deblur.cli.export import export
 from deblur.cli.registry import app as registry_app
 from deblur.cli.registry import fetch, promote, rollback
+from deblur.cli.serving import serve
 from deblur.cli.training import checkpoints_app, train
 from deblur.cli.tuning import tune
 from deblur.errors import DeblurError
@@ -30,6 +31,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(export)
 app.command()(tune)
+app.command()(serve)
 app.command()(fetch)
 app.command()(promote)
 app.command()(rollback)
@@ -79,40 +81,6 @@ def predict(
         typer.secho(problem, fg="yellow", err=True)
     if report.problems:
         raise DeblurError(f"{len(report.problems)} pictures could not be deblurred, see above")
-
-
-@app.command()
-@readable_errors
-def serve(
-    model: Annotated[
-        str, typer.Option(envvar="DEBLUR_MODEL", help="ONNX file or models:/ address.")
-    ] = "models:/deblur-unet@candidate",
-    host: Annotated[
-        str, typer.Option(envvar="DEBLUR_HOST", help="Address to listen on.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(envvar="DEBLUR_PORT", min=0, max=65535, help="Port; 0 takes a free one.")
-    ] = 8000,
-    threads: Annotated[
-        int | None, typer.Option(envvar="DEBLUR_THREADS", min=1, help="Default: all usable CPUs.")
-    ] = None,
-    max_megabytes: Annotated[
-        float, typer.Option(envvar="DEBLUR_MAX_MEGABYTES", min=0.001, help="Limit on the file.")
-    ] = 64.0,
-    max_megapixels: Annotated[
-        float, typer.Option(envvar="DEBLUR_MAX_MEGAPIXELS", min=0.001, help="Limit on the picture.")
-    ] = 100.0,
-) -> None:
-    """Serve a model over HTTP on the CPU."""
-    from deblur.images import Limits
-    from deblur.predictors import local_model
-    from deblur.serving.engine import Engine
-    from deblur.serving.server import listen, run_server
-
-    with listen(host, port) as listener:
-        with local_model(model) as path:
-            engine = Engine(path, threads)
-        run_server(engine, listener, Limits(max_megabytes, max_megapixels))
 
 
 @app.command()

@@ -80,14 +80,26 @@ class Engine:
         A file that takes and gives 8-bit pixels rounds and clamps each tile.
         """
         tile, overlap = self.setting.tile, self.setting.overlap
-        return apply_tiled(planes, self._run, tile, overlap, side_by_side=self._side_by_side)
+        return apply_tiled(planes, self.run_tile, tile, overlap, side_by_side=self._side_by_side)
+
+    def run_tile(self, tiles: np.ndarray) -> np.ndarray:
+        """``[1, 3, tile, tile]`` float32 in [-1, 1] to the same, not clamped. Waits for a session
+        where as many threads as there are streams are in here."""
+        pixels = self.contract.form == "uint8"
+        feed = to_uint8(tiles)[None] if pixels else np.ascontiguousarray(tiles)
+        session = self._sessions.get()
+        try:
+            result = session.run([OUTPUT], {INPUT: feed})[0]
+        finally:
+            self._sessions.put(session)
+        return to_float(result[0]) if pixels else result
 
     def warm_up(self) -> None:
         """Run one tile in every session, so that the first request does not pay for first
         allocations."""
         tile = self.setting.tile
         tiles = [np.zeros((1, 3, tile, tile), dtype=np.float32)] * self.setting.streams
-        for _ in self._side_by_side(self._run, tiles):
+        for _ in self._side_by_side(self.run_tile, tiles):
             pass
 
     def _open(
@@ -102,17 +114,6 @@ class Engine:
             self._sessions.put(_session(file, setting, each))
         self._pool = ThreadPoolExecutor(setting.streams) if setting.streams > 1 else None
         self.sha256 = file_sha256(file)
-
-    def _run(self, tiles: np.ndarray) -> np.ndarray:
-        """``[1, 3, tile, tile]`` float32 to the same."""
-        pixels = self.contract.form == "uint8"
-        feed = to_uint8(tiles)[None] if pixels else np.ascontiguousarray(tiles)
-        session = self._sessions.get()
-        try:
-            result = session.run([OUTPUT], {INPUT: feed})[0]
-        finally:
-            self._sessions.put(session)
-        return to_float(result[0]) if pixels else result
 
     def _side_by_side(
         self, run: Callable[[np.ndarray], np.ndarray], tiles: Iterable[np.ndarray]

@@ -3,25 +3,55 @@
 import logging
 import os
 import socket
+import time
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from deblur.errors import SetupError
-from deblur.images import Limits
-from deblur.serving.app import create_app
-from deblur.serving.engine import Engine
+from deblur.serving.service import Service
 
 log = logging.getLogger(__name__)
 
 
-def run_server(engine: Engine, listener: socket.socket, limits: Limits = Limits()) -> None:
-    """Serve ``engine`` on ``listener`` until stopped by a signal; running requests end first."""
+def run_server(app: FastAPI, listener: socket.socket, drain_seconds: float = 60.0) -> None:
+    """Serve ``app`` on ``listener`` until stopped by a signal.
+
+    At the first signal ``/readyz`` says 503 and new pictures are sent away, while those under way
+    have ``drain_seconds`` to end. At the second it ends at once.
+    """
+    service: Service = app.state.service
     host, port = listener.getsockname()[:2]
-    log.info("listening on http://%s:%d with model %s", host, port, engine.sha256[:12])
+    log.info("listening on http://%s:%d with model %s", host, port, service.engine.sha256[:12])
     config = uvicorn.Config(
-        create_app(engine, limits), log_level="info", timeout_graceful_shutdown=10
+        app,
+        log_config=None,  # the program's own
+        access_log=False,  # RequestLog writes it
+        server_header=False,
+        timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _DrainingServer(config, service, drain_seconds).run(sockets=[listener])
+
+
+class _DrainingServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._service, self._drain_seconds = service, drain_seconds
+        self._give_up = float("inf")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if not self._service.draining:
+            self._service.draining = True
+            self.should_exit = False
+            self._give_up = time.monotonic() + self._drain_seconds
+            log.info("stopping: pictures under way have %g s to end", self._drain_seconds)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._service.draining and (self._service.idle or time.monotonic() > self._give_up):
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def listen(host: str, port: int) -> socket.socket:

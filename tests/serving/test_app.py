@@ -1,13 +1,19 @@
 """The HTTP interface."""
 
+import io
+import json
+import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from deblur.images import to_float, to_uint8
 from deblur.serving.engine import Engine
+from deblur.serving.logs import JsonFormatter
 from tests.serving.conftest import decoded, encoded
 
 
@@ -111,6 +117,81 @@ def test_pictures_sent_at_once_do_not_mix(client: TestClient, photograph: np.nda
         ))  # fmt: skip
     assert together == alone
     assert len(set(alone)) == 6
+
+
+def test_an_answer_says_how_it_came_about(client: TestClient, photograph: np.ndarray) -> None:
+    said = client.post("/v1/deblur", content=encoded(photograph)).headers
+    assert said["x-deblur-plan"] == "tile=64; overlap=16"
+    assert 0 < float(said["x-deblur-seconds"]) < 60
+    stages = [part.partition(";")[0] for part in said["server-timing"].split(", ")]
+    assert stages == ["wait", "decode", "tiles", "encode"]
+
+
+def test_what_is_asked_of_the_answer_is_done(client: TestClient, photograph: np.ndarray) -> None:
+    body = encoded(photograph, "JPEG", icc_profile=b"a profile", quality=90)
+    sizes = {
+        quality: len(client.post(f"/v1/deblur?quality={quality}", content=body).content)
+        for quality in (30, 95)
+    }
+    assert sizes[30] < sizes[95] / 2
+    kept = client.post("/v1/deblur", content=body).content
+    assert Image.open(io.BytesIO(kept)).info["icc_profile"] == b"a profile"
+    stripped = client.post("/v1/deblur?metadata=strip", content=body).content
+    assert "icc_profile" not in Image.open(io.BytesIO(stripped)).info
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("quality=0", "query.quality"),
+        ("metadata=some", "query.metadata"),
+        ("deadline=-1", "query.deadline"),
+        ("deadline=nan", "query.deadline"),
+    ],
+)
+def test_a_parameter_out_of_range_is_422_in_a_sentence(
+    client: TestClient, photograph: np.ndarray, query: str, named: str
+) -> None:
+    answer = client.post(f"/v1/deblur?{query}", content=encoded(photograph))
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(f"{named}: ")
+
+
+def test_requests_have_an_id_which_may_be_the_clients(client: TestClient) -> None:
+    given = client.get("/healthz", headers={"x-request-id": "order-17"})
+    assert given.headers["x-request-id"] == "order-17"
+    made_up = client.get("/healthz", headers={"x-request-id": "two words"})
+    assert re.fullmatch("[0-9a-f]{32}", made_up.headers["x-request-id"])
+
+
+def test_a_request_is_one_line_of_json_in_the_log(
+    client: TestClient, photograph: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.setFormatter(JsonFormatter())
+    with caplog.at_level(logging.INFO, "deblur"):
+        client.post("/v1/deblur", content=encoded(photograph), headers={"x-request-id": "a"})
+    line = json.loads(caplog.text.strip().splitlines()[-1])
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/v1/deblur", 200)
+    assert line["request_id"] == "a"
+    assert line["seconds"] > 0
+
+
+def test_metrics_count_requests_megapixels_and_tiles(
+    client: TestClient, photograph: np.ndarray, engine: Engine
+) -> None:
+    client.post("/v1/deblur", content=encoded(photograph))
+    client.post("/v1/deblur", content=b"nothing")
+    client.get("/nowhere/at/all")
+    said = client.get("/metrics").text
+    figures = dict(line.rsplit(" ", 1) for line in said.splitlines() if not line.startswith("#"))
+    route = 'deblur_requests_total{method="POST",route="/v1/deblur"'
+    assert figures[route + ',status="200"}'] == "1.0"
+    assert figures[route + ',status="415"}'] == "1.0"
+    assert figures['deblur_requests_total{method="other",route="other",status="404"}'] == "1.0"
+    assert float(figures["deblur_megapixels_total"]) == pytest.approx(203 * 301 / 1e6)
+    assert figures["deblur_tile_seconds_count"] == "24.0"
+    assert float(figures["deblur_seconds_per_megapixel"]) > 0
+    assert f'sha256="{engine.sha256}"' in said
 
 
 def test_the_api_describes_itself(client: TestClient) -> None:

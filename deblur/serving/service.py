@@ -1,0 +1,348 @@
+"""From encoded bytes to encoded bytes: what every interface of the server calls.
+
+A picture is admitted by its megapixels, waits until there is memory for it, is decoded, takes part
+in the round of tiles, and is encoded. Cancelling the task that waits for it frees its tiles at
+once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from deblur.errors import DeblurError, PictureTooLargeError
+from deblur.images import FORMATS, Header, Limits, encode_picture, read_header, read_picture
+from deblur.serving.admission import Bound, BusyError, Gate
+from deblur.serving.engine import Engine
+from deblur.serving.scheduler import Scheduler
+from deblur.serving.telemetry import Telemetry
+from deblur.tiling import TilePlan
+
+Result = TypeVar("Result")
+
+#: Pictures up to this share of the limit have a memory of their own, twice as large, so that they
+#: never wait for a large one to be through.
+_SMALL = 1 / 8
+
+#: Threads that decode and encode.
+_CODECS = 4
+
+
+class DrainingError(DeblurError):
+    """The server ends and takes on nothing new. ``retry_after`` is in seconds."""
+
+    status = 503
+    retry_after = 5
+
+
+class DeadlineError(DeblurError):
+    """The picture cannot be, or was not, ready by the deadline."""
+
+    status = 504
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the answer shall be.
+
+    Attributes:
+        format: a key of ``FORMATS``; ``None`` for the picture's own.
+        keep_metadata: whether EXIF and ICC profile go into the answer.
+        quality: 1 to 100, of the formats that lose some.
+        first_frame: take the first of several frames or pages, instead of refusing them.
+    """
+
+    format: str | None = None
+    keep_metadata: bool = True
+    quality: int = 95
+    first_frame: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An encoded picture, its media type, and what to say about it in HTTP headers."""
+
+    content: bytes
+    media: str
+    headers: dict[str, str]
+
+
+class Service:
+    """Deblurs pictures for many clients at once. Its coroutines belong to one event loop.
+
+    Args:
+        engine: what computes tiles.
+        limits: what pictures are accepted.
+        queue_megapixels: of all pictures that are taken on and not answered; beyond it new ones are
+            refused with 429. By default four times the largest picture.
+        telemetry: what measures it.
+
+    Attributes:
+        engine: the model that is served.
+        limits: what pictures are accepted.
+        bodies: bytes of the requests that are held in memory.
+        draining: set once nothing new is to be taken on.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits = Limits(),
+        queue_megapixels: float | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.limits = limits
+        self.telemetry = telemetry or Telemetry()
+        self.bodies = Bound(4 * limits.megabytes * 2**20)
+        self.draining = False
+        self._taken_on = Bound(queue_megapixels or 4 * limits.megapixels)
+        self._small = Gate(2 * _SMALL * limits.megapixels)
+        self._large = Gate(limits.megapixels)
+        self._codecs = ThreadPoolExecutor(_CODECS, "pictures")
+        self._model = _Model(engine, Scheduler(engine.setting.streams))
+        self._measure()
+
+    @property
+    def engine(self) -> Engine:
+        """The model that is served."""
+        return self._model.engine
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was taken on is answered."""
+        return self._taken_on.held == 0
+
+    def start(self) -> None:
+        """Compute first tiles, so that the first request does not pay for first allocations and an
+        estimate of times exists."""
+        self._model.warm_up()
+        self.telemetry.model(self.engine)
+
+    async def replace(self, engine: Engine) -> None:
+        """Serve another model from now on. It is warm before it takes over; pictures that have been
+        begun are finished by the one before, which is freed after that."""
+        model = _Model(engine, Scheduler(engine.setting.streams))
+        await self._in_thread(model.warm_up)
+        model, self._model = self._model, model
+        self.telemetry.model(engine)
+        await self._in_thread(model.scheduler.close)
+
+    def close(self) -> None:
+        """End all threads. Pictures under way are cancelled."""
+        self._model.scheduler.close(cancel=True)
+        self._codecs.shutdown(cancel_futures=True)
+
+    def check(self, encoded: bytes, wanted: Wanted) -> Header:
+        """What the header says of a picture.
+
+        Raises:
+            PictureTooLargeError: more bytes or pixels than the limits allow.
+            PictureError: not a picture that is accepted.
+        """
+        return read_header(encoded, self.limits, first_frame=wanted.first_frame)
+
+    def seconds_for(self, megapixels: float) -> float:
+        """About how long the tiles of so many megapixels take, behind all that is taken on."""
+        return self._seconds(self._taken_on.held + megapixels)
+
+    async def deblur(
+        self,
+        encoded: bytes,
+        wanted: Wanted = Wanted(),
+        *,
+        on_tiles: Callable[[int, int], None] | None = None,
+        deadline: float | None = None,
+        patient: bool = False,
+    ) -> Answer:
+        """Deblur an encoded picture.
+
+        Args:
+            encoded: the file.
+            wanted: how the answer shall be.
+            on_tiles: called in the event loop with the tiles done and their total.
+            deadline: seconds from now.
+            patient: wait however much is taken on, instead of raising ``BusyError``.
+
+        Raises:
+            PictureError, PictureTooLargeError: as ``check``, or the picture is damaged.
+            BusyError: too much is taken on.
+            DrainingError: the server ends.
+            DeadlineError: it is not ready by the deadline.
+        """
+        clock = _Clock(self.telemetry)
+        header = await self._in_thread(self.check, encoded, wanted)
+        async with self._admitted(header.megapixels, deadline, patient):
+            clock.enter("decode")
+            picture = await self._in_thread(
+                read_picture, encoded, self.limits, None, wanted.first_frame
+            )
+            clock.enter("tiles")
+            model = self._model  # another one may take over before the picture is through
+            plan = model.plan(picture.rgb)
+            picture = picture.with_rgb(await self._sharp(model, picture.rgb, on_tiles))
+            clock.enter("encode")
+            format = wanted.format or picture.format
+            content = await self._in_thread(
+                encode_picture, picture, format, wanted.quality, wanted.keep_metadata
+            )
+        timing = clock.stop()
+        self.telemetry.megapixels.inc(header.megapixels)
+        headers = {
+            "X-Deblur-Model": model.engine.sha256,
+            "X-Deblur-Tiles": str(len(plan)),
+            "X-Deblur-Plan": f"tile={plan.tile}; overlap={plan.overlap}",
+            "X-Deblur-Seconds": f"{sum(timing.values()):.3f}",
+            "Server-Timing": ", ".join(f"{k};dur={1000 * v:.1f}" for k, v in timing.items()),
+        }
+        return Answer(content, FORMATS[format], headers)
+
+    async def deblur_pixels(
+        self, pixels: np.ndarray, *, deadline: float | None = None
+    ) -> np.ndarray:
+        """``[H, W, 3]`` uint8 to the same.
+
+        Raises:
+            PictureTooLargeError: more pixels than the limit allows.
+            BusyError, DrainingError, DeadlineError: as ``deblur``.
+        """
+        height, width = pixels.shape[:2]
+        megapixels = height * width / 1e6
+        if megapixels > self.limits.megapixels:
+            raise PictureTooLargeError(
+                f"{width}x{height} = {megapixels:.1f} megapixels, the limit is "
+                f"{self.limits.megapixels:g}: send a smaller picture or raise the limit"
+            )
+        async with self._admitted(megapixels, deadline):
+            with self.telemetry.stage("tiles"):
+                sharp = await self._sharp(self._model, pixels)
+        self.telemetry.megapixels.inc(megapixels)
+        return sharp
+
+    @asynccontextmanager
+    async def _admitted(
+        self, megapixels: float, deadline: float | None, patient: bool = False
+    ) -> AsyncIterator[None]:
+        """Take the picture on, and wait until there is memory for it."""
+        if self.draining:
+            raise DrainingError("the server is being stopped: send the picture again in a moment")
+        if deadline is not None and self._seconds(megapixels) > deadline:
+            raise DeadlineError(
+                f"{megapixels:.1f} megapixels take about {self._seconds(megapixels):.0f} s here, "
+                f"the deadline is in {deadline:g} s: allow more time or send a smaller picture"
+            )
+        if patient:
+            self._taken_on.held += megapixels
+        elif not self._taken_on.take(megapixels):
+            surplus = self._taken_on.held + megapixels - self._taken_on.limit
+            raise BusyError(
+                f"{self._taken_on.held:.1f} megapixels are being worked on, more than "
+                f"{self._taken_on.limit:g} with this picture: send it again later",
+                self._seconds(surplus),
+            )
+        gate = self._small if megapixels <= _SMALL * self.limits.megapixels else self._large
+        try:
+            async with asyncio.timeout(deadline), gate.room_for(megapixels):
+                yield
+        except TimeoutError:
+            raise DeadlineError(
+                f"the picture was not ready within {deadline:g} s: allow more time, or send it "
+                "when less is going on"
+            ) from None
+        finally:
+            self._taken_on.give_back(megapixels)
+
+    async def _sharp(
+        self,
+        model: "_Model",
+        pixels: np.ndarray,
+        on_tiles: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        loop = asyncio.get_running_loop()
+
+        def run(tile: np.ndarray) -> np.ndarray:
+            with self.telemetry.tile_seconds.time():
+                return model.engine.run_tile(tile)
+
+        def on_tile(done: int, total: int) -> None:
+            if on_tiles is not None:
+                loop.call_soon_threadsafe(on_tiles, done, total)
+
+        work = model.scheduler.submit(pixels, model.plan(pixels), run, on_tile)
+        # Cancelling what is awaited here cancels the picture's future, and so its tiles.
+        return await asyncio.wrap_future(work.result)
+
+    async def _in_thread(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Run in a thread. Cancelled, it still waits for the thread, which holds memory."""
+        future = asyncio.get_running_loop().run_in_executor(self._codecs, work, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _seconds(self, megapixels: float) -> float:
+        """Time of the tiles of so many megapixels, with nothing else going on."""
+        setting = self.engine.setting
+        tiles = megapixels * 1e6 / (setting.tile - setting.overlap) ** 2
+        return tiles * self._model.scheduler.tile_seconds
+
+    def _measure(self) -> None:
+        gauge = self.telemetry.gauge
+        gauge(
+            "deblur_taken_on_megapixels",
+            "Megapixels taken on and not answered.",
+            lambda: self._taken_on.held,
+        )
+        gauge(
+            "deblur_tiles_left",
+            "Tiles of decoded pictures that are not computed.",
+            lambda: self._model.scheduler.tiles_left,
+        )
+        gauge(
+            "deblur_seconds_per_megapixel",
+            "Measured time of a megapixel with nothing else going on.",
+            lambda: self._seconds(1.0),
+        )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model, and the threads that compute its tiles."""
+
+    engine: Engine
+    scheduler: Scheduler
+
+    def plan(self, pixels: np.ndarray) -> TilePlan:
+        """Where the tiles of ``[H, W, 3]`` lie."""
+        setting = self.engine.setting
+        return TilePlan(pixels.shape[0], pixels.shape[1], setting.tile, setting.overlap)
+
+    def warm_up(self) -> None:
+        self.engine.warm_up()
+        tile = self.engine.setting.tile
+        pixels = np.zeros((tile, 2 * tile, 3), dtype=np.uint8)
+        self.scheduler.submit(pixels, self.plan(pixels), self.engine.run_tile).result.result()
+
+
+class _Clock:
+    """Seconds of one picture in each stage: waiting first."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._seconds: dict[str, float] = {}
+        self._stage, self._since = "wait", perf_counter()
+
+    def enter(self, stage: str) -> None:
+        now = perf_counter()
+        self._seconds[self._stage] = now - self._since
+        self._telemetry.stage_seconds.labels(self._stage).observe(now - self._since)
+        self._stage, self._since = stage, now
+
+    def stop(self) -> dict[str, float]:
+        self.enter("")
+        return self._seconds
