@@ -60,12 +60,20 @@ def test_size_told_from_the_header_is_that_of_the_upright_picture(
 
 
 @pytest.mark.parametrize(
-    "content", [b"not a picture", png_of_header(20_000, 20_000)], ids=["text", "bomb"]
+    ("content", "message"),
+    [
+        (b"not a picture", "is not a picture"),
+        (png_of_header(40_000, 40_000), r"has 40000x40000 = 1600\.0 megapixels"),
+        (png_of_header(40, 40)[:30], "cannot be opened as PNG"),
+    ],
+    ids=["text", "bomb", "cut"],
 )
-def test_size_of_something_else_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+def test_size_of_something_else_is_refused_with_its_name(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     file = tmp_path / "notes.png"
     file.write_bytes(content)
-    with pytest.raises(PictureError, match=r"notes\.png cannot be opened"):
+    with pytest.raises(PictureError, match=rf"notes\.png {message}"):
         read_size(file)
 
 

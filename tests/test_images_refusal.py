@@ -15,8 +15,10 @@ from deblur.images import (
     Limits,
     Picture,
     encode_picture,
+    read_header,
     read_picture,
 )
+from deblur.metrics import psnr
 from tests.pictures import KEEPS_EXIF, encoded, exif_of, png_of_header
 
 # Limits
@@ -79,15 +81,21 @@ def test_empty_bytes_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [b"hello, this is text", bytes(64), b"%PDF-1.7\n", b"\x89PNG\r\n\x1a\n"],
-    ids=["text", "zeros", "PDF", "signature of PNG alone"],
+    [b"hello, this is text", bytes(64), b"%PDF-1.7\n", b"\0\0\0\x14ftypmp42\0\0\0\0isom"],
+    ids=["text", "zeros", "PDF", "MP4"],
 )
 def test_garbage_is_refused_with_its_first_bytes_and_what_is_accepted(source: bytes) -> None:
     with pytest.raises(PictureError) as raised:
         read_picture(source)
     message = str(raised.value)
     assert f"begins with {source[:8]!r}" in message
-    assert "expected JPEG, PNG, WEBP, TIFF, BMP; convert it" in message
+    assert "expected JPEG, PNG, WEBP, TIFF, BMP, AVIF, HEIC; convert it" in message
+
+
+@pytest.mark.parametrize("head", [b"\x89PNG\r\n\x1a\n", b"RIFF\x04\0\0\0WEBP", b"BM", b"II*\0"])
+def test_the_beginning_of_a_picture_alone_is_refused_as_incomplete(head: bytes) -> None:
+    with pytest.raises(PictureError, match=r"cannot be opened as .* expected a complete file"):
+        read_picture(head)
 
 
 def test_gif_is_not_accepted(detail: np.ndarray) -> None:
@@ -116,14 +124,31 @@ def test_truncated_pixels_are_named_as_such(detail: np.ndarray, format: str) -> 
         read_picture(whole[: len(whole) * 3 // 4])
 
 
-@pytest.mark.parametrize("format", ["TIFF", "WEBP", "PNG"])
-def test_several_pages_or_frames_are_refused_with_their_number(
-    detail: np.ndarray, format: str
+@pytest.mark.parametrize(
+    ("format", "number"),
+    [("TIFF", "several"), ("WEBP", "3"), ("PNG", "3"), ("AVIF", "3"), ("HEIC", "3")],
+)
+def test_several_pages_or_frames_are_refused_or_the_first_is_taken(
+    detail: np.ndarray, format: str, number: str
 ) -> None:
     pages = [Image.fromarray(np.roll(detail, shift, axis=0)) for shift in (0, 5, 9)]
-    file = encoded(pages[0], format, save_all=True, append_images=pages[1:])
-    with pytest.raises(PictureError, match="has 3 frames or pages: send them one by one"):
-        read_picture(file)
+    exact: dict[str, dict] = {
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100},
+        "HEIC": {"quality": 100},
+    }
+    file = encoded(
+        pages[0], format, save_all=True, append_images=pages[1:], **exact.get(format, {})
+    )
+    for read in (read_picture, read_header):
+        with pytest.raises(PictureError, match=f"has {number} frames or pages: .* frames=first"):
+            read(file)
+    assert read_header(file, first_frame=True).frames == (2 if format == "TIFF" else 3)
+    first = read_picture(file, first_frame=True)
+    if format in ("TIFF", "WEBP", "PNG"):
+        np.testing.assert_array_equal(first.rgb, detail)
+    else:
+        assert psnr(first.rgb, detail) > 25  # half the resolution of colour
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
@@ -184,11 +209,55 @@ def test_a_picture_with_changed_bytes_is_read_or_raises_a_picture_error(
         assert picture.rgb.shape[2] == 3
 
 
-def test_a_tiff_with_a_damaged_second_page_is_a_picture_error(detail: np.ndarray) -> None:
+def test_of_a_tiff_with_a_damaged_second_page_the_first_can_be_read(detail: np.ndarray) -> None:
     whole = bytearray(encoded(Image.fromarray(detail), "TIFF"))
     (first,) = struct.unpack_from("<I", whole, 4)
     (fields,) = struct.unpack_from("<H", whole, first)
     # The link behind the last field leads to a page without any: Pillow answers with a TypeError.
     struct.pack_into("<I", whole, first + 2 + 12 * fields, len(whole))
-    with pytest.raises(PictureError, match="is damaged or truncated"):
-        read_picture(bytes(whole) + bytes(6))
+    file = bytes(whole) + bytes(6)
+    with pytest.raises(PictureError, match="has several frames or pages"):
+        read_picture(file)
+    np.testing.assert_array_equal(read_picture(file, first_frame=True).rgb, detail)
+
+
+def test_without_its_package_a_heic_file_says_what_to_install(
+    detail: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = encoded(Image.fromarray(detail), "HEIC")
+    for module in ("opening", "writing"):
+        monkeypatch.setattr(f"deblur.images.{module}.HEIC_INSTALLED", False)
+    for attempt in (
+        lambda: read_picture(photo),
+        lambda: read_header(photo),
+        lambda: encode_picture(Picture(detail), "HEIC"),
+    ):
+        with pytest.raises(PictureError, match=r"pip install 'deblur\[heic\]'"):
+            attempt()
+
+
+# Files that would take long
+
+
+@pytest.mark.parametrize(
+    ("part", "repeated"), [(b"\xff\xe5\0\x02", 5000), (b"\xff", 2**17)], ids=["segments", "filling"]
+)
+def test_a_jpeg_of_very_many_segments_is_refused_before_it_is_walked_through(
+    detail: np.ndarray, part: bytes, repeated: int
+) -> None:
+    plain = encoded(Image.fromarray(detail), "JPEG")
+    assert read_picture(plain[:2] + part * 9 + plain[2:]).rgb.shape == detail.shape
+    with pytest.raises(PictureError, match="cannot be opened as JPEG"):
+        read_header(plain[:2] + part * repeated + plain[2:])
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_and_its_trailer_is_not_counted(
+    detail: np.ndarray,
+) -> None:
+    progressive = encoded(Image.fromarray(detail), "JPEG", progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    scan, end = progressive[last:-2], progressive[-2:]
+    # Phones append films to their pictures, in which any bytes occur.
+    assert read_picture(progressive + scan * 200).rgb.shape == detail.shape
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        read_picture(progressive[:last] + scan * 200 + end)

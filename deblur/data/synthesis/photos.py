@@ -136,8 +136,8 @@ def _find(source: Path, out: Path) -> tuple[Path, list[str]]:
         kinds = Counter(PurePosixPath(f).suffix.lower() or "no suffix" for f in files)
         found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
         raise DataError(
-            f"{source} holds no photographs (it holds {found}): expected {wanted}; convert raw and "
-            "HEIC files to JPEG or PNG first"
+            f"{source} holds no photographs (it holds {found}): expected {wanted}; convert raw "
+            "files to JPEG or PNG first"
         )
     return source, paths
 

@@ -164,8 +164,8 @@ def test_a_folder_of_none_or_only_broken_photographs_is_refused(tmp_path: Path) 
     folder.mkdir()
     with pytest.raises(DataError, match=r"holds no photographs \(it holds nothing\)"):
         synthesize_photos(folder, out)
-    (folder / "1.heic").write_text("x")
-    with pytest.raises(DataError, match=r"it holds 1 .heic\): expected photographs \(.bmp, .jpeg"):
+    (folder / "1.dng").write_text("x")
+    with pytest.raises(DataError, match=r"it holds 1 .dng\): expected photographs \(.avif, .bmp"):
         synthesize_photos(folder, out)
     (folder / "2.png").write_text("x")
     with pytest.raises(DataError, match=r"none of the 1 photographs.*2.png is not a picture"):
