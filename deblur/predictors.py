@@ -4,22 +4,19 @@ Everything that measures a model takes it from here, so that a checkpoint, the f
 it, the registered version and the server that runs it are measured in one way.
 """
 
-import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.message import Message
-from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from deblur.client import Client
 from deblur.digests import file_sha256
 from deblur.errors import DeblurError, SetupError
 from deblur.evaluation import Predict
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
     from deblur.training.checkpoint import Checkpoint
 
 Kind = Literal["checkpoint", "onnx", "registered", "server"]
-
-#: Seconds without a byte from a server: that it is asked about itself, and that it deblurs.
-_READY_SECONDS, _PICTURE_SECONDS = 10.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -92,22 +86,29 @@ def local_model(address: str, tuned: bool = True) -> Iterator[Path]:
     """The ONNX file itself, or a registered model as a file for as long as the block lasts.
 
     ``tuned`` says whether a registered one comes as it is served, or as it was registered.
-
-    A ``models:/`` address is fetched by a process of its own: MLflow would stay in this process's
-    memory for as long as it serves.
     """
     if not address.startswith("models:/"):
         yield Path(address)
         return
     with tempfile.TemporaryDirectory(prefix="deblur-") as folder:
         out = Path(folder) / "model.onnx"
-        plain = [] if tuned else ["--plain"]
-        command = [sys.executable, "-m", "deblur", "fetch", *plain, address, str(out)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            said = done.stderr.rpartition("error: ")[2].strip()
-            raise DeblurError(said or f"fetching {address} ended with {done.returncode}")
+        run_registry("fetch", *([] if tuned else ["--plain"]), address, str(out))
         yield out
+
+
+def run_registry(*arguments: str) -> str:
+    """What ``deblur`` prints with these arguments, run as a process of its own: in this one MLflow
+    would stay in memory for as long as it serves.
+
+    Raises:
+        DeblurError: with the sentence that it ends with, if it fails.
+    """
+    command = [sys.executable, "-m", "deblur", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.rpartition("error: ")[2].strip()
+        raise DeblurError(said or f"deblur {' '.join(arguments)} ended with {done.returncode}")
+    return done.stdout
 
 
 def _of_checkpoint(address: str) -> Predictor:
@@ -156,16 +157,16 @@ def _of_file(address: str, path: Path) -> Predictor:
 
 
 def _of_server(address: str) -> Predictor:
-    client = _Client(address.rstrip("/"))
+    client = Client(address, os.environ.get("DEBLUR_API_KEY"))
     said = client.ready()
     try:
         model = said["model"]
-        client.expected = str(model["sha256"])
+        identity = str(model["sha256"])
         return Predictor(
-            predict=client.predict,
+            predict=_predict_on(client, identity),
             tile=int(model["tile"]),
             overlap=int(model["overlap"]),
-            identity=client.expected,
+            identity=identity,
             kind="server",
             address=address,
             network=_network(model["architecture"], model["base_ch"]),
@@ -179,79 +180,27 @@ def _of_server(address: str) -> Predictor:
         ) from None
 
 
-class _Client:
-    """Posts pictures to a server, one after the other.
+def _predict_on(client: Client, expected: str) -> Predict:
+    """``[1, 3, H, W]`` in [-1, 1] to the same, both by way of 8-bit pixels, by the model with the
+    digest ``expected``."""
 
-    Attributes:
-        expected: SHA-256 of the model that has to answer.
-    """
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.expected = ""
-
-    def ready(self) -> dict[str, Any]:
-        """What the server says about itself."""
-        content, _ = self._ask(Request(f"{self.address}/readyz"), _READY_SECONDS)
-        try:
-            said = json.loads(content)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict):
+    def predict(planes: np.ndarray) -> np.ndarray:
+        answer = client.deblur(encode_picture(Picture(to_uint8(planes)), "PNG"), "image/png")
+        answered = answer.headers.get("X-Deblur-Model", "")
+        if answered != expected:
             raise SetupError(
-                f"{self.address}/readyz answers {content[:40]!r}: expected the address of a server "
-                "started by  deblur serve, without a path"
+                f"{client.address} now runs model {answered[:12] or 'unknown'}, at the start it "
+                f"was {expected[:12]}: measure again, one server with one model"
             )
-        return said
-
-    def predict(self, planes: np.ndarray) -> np.ndarray:
-        """``[1, 3, H, W]`` in [-1, 1] to the same, both by way of 8-bit pixels."""
-        request = Request(
-            f"{self.address}/v1/deblur",
-            data=encode_picture(Picture(to_uint8(planes)), "PNG"),
-            headers={"Content-Type": "image/png", "Accept": "image/png"},
-        )
-        content, headers = self._ask(request, _PICTURE_SECONDS)
-        answered = headers.get("X-Deblur-Model", "")
-        if answered != self.expected:
-            raise SetupError(
-                f"{self.address} now runs model {answered[:12] or 'unknown'}, at the start it was "
-                f"{self.expected[:12]}: measure again, one server with one model"
-            )
-        pixels = decode_rgb(content, f"the answer of {self.address}")
+        pixels = decode_rgb(answer.content, f"the answer of {client.address}")
         if pixels.shape[:2] != planes.shape[2:]:
             raise SetupError(
-                f"{self.address} answered a picture of {pixels.shape[1]}x{pixels.shape[0]} to one "
-                f"of {planes.shape[3]}x{planes.shape[2]}: expected the same size"
+                f"{client.address} answered a picture of {pixels.shape[1]}x{pixels.shape[0]} to "
+                f"one of {planes.shape[3]}x{planes.shape[2]}: expected the same size"
             )
         return to_float(pixels)
 
-    def _ask(self, request: Request, seconds: float) -> tuple[bytes, Message]:
-        try:
-            with urlopen(request, timeout=seconds) as answer:
-                return answer.read(), answer.headers
-        except HTTPError as error:
-            raise SetupError(
-                f"{request.full_url} answers {error.code} ({_detail(error)}): is this a server "
-                "started by  deblur serve, and does it accept pictures of this size?"
-            ) from None
-        except TimeoutError:
-            reason = f"no answer within {seconds:g} s"
-        except (URLError, HTTPException, OSError, ValueError) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise SetupError(
-            f"the server {self.address} does not answer ({reason}): start one with  deblur serve, "
-            "or mend the address"
-        )
-
-
-def _detail(error: HTTPError) -> str:
-    """What an answer says beyond its number."""
-    try:
-        said = json.loads(error.read(10_000))["detail"]
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return error.reason
-    return said if isinstance(said, str) else error.reason
+    return predict
 
 
 def _network(architecture: str, base_ch: int) -> str:

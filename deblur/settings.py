@@ -73,7 +73,8 @@ def readable(error: ValidationError, known: Iterable[str], what: str) -> str:
             problems.append(f"unknown key '{key}'{nearest(key, known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{key} = {problem['input']!r}: {message}")
+            found = f"{key} = {problem['input']!r}: " if problem["loc"] else ""
+            problems.append(found + message)
     return f"the {what} is not valid: " + "; ".join(problems)
 
 

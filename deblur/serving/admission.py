@@ -30,17 +30,25 @@ class Bound:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.held = 0.0
+        self._holders = 0
 
     def take(self, amount: float) -> bool:
         """Hold ``amount`` if it fits; one that is above the limit itself fits when nothing else is
         held."""
-        if self.held and self.held + amount > self.limit:
+        if self._holders and self.held + amount > self.limit:
             return False
-        self.held += amount
+        self.take_anyway(amount)
         return True
 
+    def take_anyway(self, amount: float) -> None:
+        """Hold ``amount`` whether it fits or not."""
+        self._holders += 1
+        self.held += amount
+
     def give_back(self, amount: float) -> None:
-        self.held -= amount
+        self._holders -= 1
+        # What is left of the sum when all of its floats have been taken away again is not zero.
+        self.held = self.held - amount if self._holders else 0.0
 
 
 class Gate:

@@ -3,12 +3,13 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deblur.errors import ConfigError
 from deblur.images import Limits
+from deblur.serving.jobs.job import JobSettings
 from deblur.settings import build
 
 #: ``max_megapixels`` is ``DEBLUR_MAX_MEGAPIXELS`` in the environment.
@@ -25,6 +26,9 @@ class ServerConfig(BaseModel):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port; 0 takes a free one")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="for the Open Inference Protocol; default: none"
+    )
     threads: int | None = Field(
         default=None, ge=1, description="of the network; default: all usable CPUs"
     )
@@ -36,11 +40,51 @@ class ServerConfig(BaseModel):
     drain_seconds: float = Field(
         default=60, ge=0, description="pictures under way have to end after a signal"
     )
+    reload_seconds: float = Field(
+        default=60, ge=0, description="between looks for another model; 0: none"
+    )
+    jobs_folder: Path | None = Field(
+        default=None, description="of this server alone; default: .deblur/jobs-PORT"
+    )
+    jobs_max: int = Field(default=1000, ge=1, description="queued and running together")
+    jobs_gigabytes: float = Field(default=10, gt=0, description="on disk, in 2^30 bytes")
+    jobs_hours: float = Field(default=24, gt=0, description="that a finished job is kept")
+    api_keys: Path | None = Field(
+        default=None, description="file of keys that callers need, as deblur key prints them"
+    )
+    open_access: bool = Field(default=False, description="let other machines in without a key")
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="web pages elsewhere that may call, as https://app.example"
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="of the log")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        if not (loopback or self.api_keys or self.open_access):
+            raise ValueError(
+                f"on {self.host} other machines can call the server: name a file of API keys with "
+                "api_keys (deblur key NAME makes one), or set open_access=true"
+            )
+        return self
 
     @property
     def limits(self) -> Limits:
         return Limits(self.max_megabytes, self.max_megapixels)
+
+    @property
+    def jobs(self) -> JobSettings:
+        return JobSettings(
+            folder=self.jobs_folder or Path(".deblur") / f"jobs-{self.port}",
+            max_jobs=self.jobs_max,
+            max_gigabytes=self.jobs_gigabytes,
+            hours=self.jobs_hours,
+        )
 
     @classmethod
     def load(

@@ -17,8 +17,10 @@ import numpy as np
 
 from deblur.errors import DeblurError, PictureTooLargeError
 from deblur.images import FORMATS, Header, Limits, encode_picture, read_header, read_picture
+from deblur.memory import give_back_memory
 from deblur.serving.admission import Bound, BusyError, Gate
 from deblur.serving.engine import Engine
+from deblur.serving.keys import spend
 from deblur.serving.scheduler import Scheduler
 from deblur.serving.telemetry import Telemetry
 from deblur.tiling import TilePlan
@@ -28,6 +30,13 @@ Result = TypeVar("Result")
 #: Pictures up to this share of the limit have a memory of their own, twice as large, so that they
 #: never wait for a large one to be through.
 _SMALL = 1 / 8
+
+#: Formats whose encoders hold 35 to 45 bytes a pixel (docs/pictures.md), where others hold 7 to
+#: 13: pictures that become one of them count this many times.
+_HEAVY, _HEAVY_FORMATS = 5, frozenset({"AVIF", "HEIC"})
+
+#: Megapixels above which the memory of a picture is worth returning to the system.
+_LARGE = 4.0
 
 #: Threads that decode and encode.
 _CODECS = 4
@@ -81,9 +90,9 @@ class Service:
         queue_megapixels: of all pictures that are taken on and not answered; beyond it new ones are
             refused with 429. By default four times the largest picture.
         telemetry: what measures it.
+        version: the number under which the model is registered, if it is.
 
     Attributes:
-        engine: the model that is served.
         limits: what pictures are accepted.
         bodies: bytes of the requests that are held in memory.
         draining: set once nothing new is to be taken on.
@@ -95,6 +104,7 @@ class Service:
         limits: Limits = Limits(),
         queue_megapixels: float | None = None,
         telemetry: Telemetry | None = None,
+        version: str = "",
     ) -> None:
         self.limits = limits
         self.telemetry = telemetry or Telemetry()
@@ -104,13 +114,18 @@ class Service:
         self._small = Gate(2 * _SMALL * limits.megapixels)
         self._large = Gate(limits.megapixels)
         self._codecs = ThreadPoolExecutor(_CODECS, "pictures")
-        self._model = _Model(engine, Scheduler(engine.setting.streams))
+        self._model = _Model(engine, Scheduler(engine.setting.streams), version)
         self._measure()
 
     @property
     def engine(self) -> Engine:
         """The model that is served."""
         return self._model.engine
+
+    @property
+    def version(self) -> str:
+        """Its number in the registry, or ``""``."""
+        return self._model.version
 
     @property
     def idle(self) -> bool:
@@ -121,15 +136,15 @@ class Service:
         """Compute first tiles, so that the first request does not pay for first allocations and an
         estimate of times exists."""
         self._model.warm_up()
-        self.telemetry.model(self.engine)
+        self.telemetry.model(self.engine, self.version)
 
-    async def replace(self, engine: Engine) -> None:
+    async def replace(self, engine: Engine, version: str = "") -> None:
         """Serve another model from now on. It is warm before it takes over; pictures that have been
         begun are finished by the one before, which is freed after that."""
-        model = _Model(engine, Scheduler(engine.setting.streams))
+        model = _Model(engine, Scheduler(engine.setting.streams), version)
         await self._in_thread(model.warm_up)
         model, self._model = self._model, model
-        self.telemetry.model(engine)
+        self.telemetry.model(engine, version)
         await self._in_thread(model.scheduler.close)
 
     def close(self) -> None:
@@ -144,7 +159,15 @@ class Service:
             PictureTooLargeError: more bytes or pixels than the limits allow.
             PictureError: not a picture that is accepted.
         """
-        return read_header(encoded, self.limits, first_frame=wanted.first_frame)
+        header = read_header(encoded, self.limits, first_frame=wanted.first_frame)
+        format = wanted.format or header.format
+        if _weight(header, format) > self.limits.megapixels:
+            raise PictureTooLargeError(
+                f"{header.width}x{header.height} = {header.megapixels:.1f} megapixels are too many "
+                f"for an answer in {format}, of which {self.limits.megapixels / _HEAVY:g} can be "
+                "written: ask for another format with Accept, as image/jpeg"
+            )
+        return header
 
     def seconds_for(self, megapixels: float) -> float:
         """About how long the tiles of so many megapixels take, behind all that is taken on."""
@@ -176,11 +199,14 @@ class Service:
         """
         clock = _Clock(self.telemetry)
         header = await self._in_thread(self.check, encoded, wanted)
-        async with self._admitted(header.megapixels, deadline, patient):
+        weight = _weight(header, wanted.format or header.format)
+        async with self._admitted(header.megapixels, deadline, patient, weight):
             clock.enter("decode")
             picture = await self._in_thread(
                 read_picture, encoded, self.limits, None, wanted.first_frame
             )
+            if header.megapixels > _LARGE:
+                give_back_memory()
             clock.enter("tiles")
             model = self._model  # another one may take over before the picture is through
             plan = model.plan(picture.rgb)
@@ -190,10 +216,14 @@ class Service:
             content = await self._in_thread(
                 encode_picture, picture, format, wanted.quality, wanted.keep_metadata
             )
+        if header.megapixels > _LARGE:
+            del picture
+            give_back_memory()
         timing = clock.stop()
         self.telemetry.megapixels.inc(header.megapixels)
         headers = {
             "X-Deblur-Model": model.engine.sha256,
+            "X-Deblur-Version": model.version,
             "X-Deblur-Tiles": str(len(plan)),
             "X-Deblur-Plan": f"tile={plan.tile}; overlap={plan.overlap}",
             "X-Deblur-Seconds": f"{sum(timing.values()):.3f}",
@@ -225,9 +255,14 @@ class Service:
 
     @asynccontextmanager
     async def _admitted(
-        self, megapixels: float, deadline: float | None, patient: bool = False
+        self,
+        megapixels: float,
+        deadline: float | None,
+        patient: bool = False,
+        weight: float | None = None,
     ) -> AsyncIterator[None]:
-        """Take the picture on, and wait until there is memory for it."""
+        """Take the picture on, and wait until there is memory for it: for so many megapixels, or
+        for ``weight`` of them."""
         if self.draining:
             raise DrainingError("the server is being stopped: send the picture again in a moment")
         if deadline is not None and self._seconds(megapixels) > deadline:
@@ -236,7 +271,7 @@ class Service:
                 f"the deadline is in {deadline:g} s: allow more time or send a smaller picture"
             )
         if patient:
-            self._taken_on.held += megapixels
+            self._taken_on.take_anyway(megapixels)
         elif not self._taken_on.take(megapixels):
             surplus = self._taken_on.held + megapixels - self._taken_on.limit
             raise BusyError(
@@ -244,9 +279,12 @@ class Service:
                 f"{self._taken_on.limit:g} with this picture: send it again later",
                 self._seconds(surplus),
             )
-        gate = self._small if megapixels <= _SMALL * self.limits.megapixels else self._large
+        weight = megapixels if weight is None else weight
+        gate = self._small if weight <= _SMALL * self.limits.megapixels else self._large
         try:
-            async with asyncio.timeout(deadline), gate.room_for(megapixels):
+            if not patient:
+                spend(megapixels)
+            async with asyncio.timeout(deadline), gate.room_for(weight):
                 yield
         except TimeoutError:
             raise DeadlineError(
@@ -316,6 +354,7 @@ class _Model:
 
     engine: Engine
     scheduler: Scheduler
+    version: str
 
     def plan(self, pixels: np.ndarray) -> TilePlan:
         """Where the tiles of ``[H, W, 3]`` lie."""
@@ -327,6 +366,11 @@ class _Model:
         tile = self.engine.setting.tile
         pixels = np.zeros((tile, 2 * tile, 3), dtype=np.uint8)
         self.scheduler.submit(pixels, self.plan(pixels), self.engine.run_tile).result.result()
+
+
+def _weight(header: Header, format: str) -> float:
+    """Megapixels that a picture counts for in memory, if it is answered in ``format``."""
+    return header.megapixels * (_HEAVY if format in _HEAVY_FORMATS else 1)
 
 
 class _Clock:

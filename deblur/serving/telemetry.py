@@ -38,9 +38,13 @@ class Telemetry:
             "deblur_tile_seconds", "Time that a tile is computed.", buckets=_TILE,
             registry=self.registry,
         )  # fmt: skip
+        self.reloads = Counter(
+            "deblur_reloads", "Changes of the model while serving: done or failed.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self._model = Gauge(
             "deblur_model_info", "1 for the model that is served.",
-            ["sha256", "network", "provider", "precision", "tile", "overlap"],
+            ["sha256", "version", "network", "provider", "precision", "tile", "overlap"],
             registry=self.registry,
         )  # fmt: skip
 
@@ -48,12 +52,13 @@ class Telemetry:
         """A gauge whose value is asked for whenever the metrics are read."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
-    def model(self, engine: Engine) -> None:
+    def model(self, engine: Engine, version: str) -> None:
         """Name the model that is served from now on."""
         contract, setting = engine.contract, engine.setting
         self._model.clear()
         self._model.labels(
             sha256=engine.sha256,
+            version=version,
             network=f"{contract.architecture} {contract.base_ch}",
             provider=setting.provider,
             precision=setting.precision,

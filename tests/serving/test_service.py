@@ -232,3 +232,19 @@ def test_progress_is_told_by_tiles(tiny_model: Path, photograph: np.ndarray) -> 
         service.close()
 
     asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_what_takes_too_much_memory_to_write_is_refused_from_the_header(
+    tiny_model: Path, photograph: np.ndarray
+) -> None:
+    app = create_app(Engine(tiny_model, threads=1), LIMITS)  # 0.1 megapixels, a fifth in AVIF
+    with TestClient(app) as client:
+        whole = client.post(
+            "/v1/deblur", content=encoded(photograph), headers={"accept": "image/avif"}
+        )
+        assert whole.status_code == 413
+        assert "for an answer in AVIF, of which 0.02 can be written" in whole.json()["detail"]
+        part = client.post(
+            "/v1/deblur", content=encoded(photograph[:99, :99]), headers={"accept": "image/avif"}
+        )
+        assert (part.status_code, part.headers["content-type"]) == (200, "image/avif")

@@ -35,6 +35,7 @@ def operation_routes(service: Service) -> APIRouter:
             "status": "ready",
             "model": {
                 "sha256": service.engine.sha256,
+                "version": service.version,
                 "architecture": contract.architecture,
                 "base_ch": contract.base_ch,
                 "provider": setting.provider,

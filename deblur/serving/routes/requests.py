@@ -63,6 +63,7 @@ def problems(**texts: str) -> dict[int | str, dict[str, Any]]:
 #: What can be wrong with a request that brings a picture.
 PICTURE_PROBLEMS = problems(
     _400="No picture in the request",
+    _401="The server wants an API key",
     _406="No format in Accept that can be written",
     _408="The body stopped coming",
     _413="More bytes or pixels than allowed",
@@ -119,7 +120,7 @@ async def picture_of(request: Request, service: Service) -> AsyncIterator[bytes]
     """
     allowed = int(service.limits.megabytes * 2**20) + _FORM_BYTES
     declared = request.headers.get("content-length", "")
-    expected = int(declared) if declared.isdigit() else allowed
+    expected = int(declared) if declared.isascii() and declared.isdigit() else allowed
     if expected > allowed:
         raise _too_many_bytes(service)
     if not service.bodies.take(expected):
@@ -128,7 +129,7 @@ async def picture_of(request: Request, service: Service) -> AsyncIterator[bytes]
             service.seconds_for(0.0),
         )
     try:
-        body = await _body_of(request, allowed)
+        body = await body_of(request, allowed)
         if body is None:
             raise _too_many_bytes(service)
         yield await _unwrapped(request, body)
@@ -193,7 +194,7 @@ def _too_many_bytes(service: Service) -> PictureTooLargeError:
     )
 
 
-async def _body_of(request: Request, allowed: int) -> bytes | None:
+async def body_of(request: Request, allowed: int) -> bytes | None:
     """The body, or ``None`` if it has more bytes than allowed."""
     body = bytearray()
     chunks = request.stream()
