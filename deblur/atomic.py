@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         _replace(partial, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def _replace(partial: Path, path: Path) -> None:
         time.sleep(0.05)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the new name itself survive a power cut; where folders cannot be flushed (Windows, some
     network file systems) the file system sees to it.
     """
