@@ -46,4 +46,4 @@ constraints: install
 		--no-header --no-annotate --no-emit-index-url >> constraints.txt
 
 clean:
-	rm -rf data/sample runs mlruns mlflow.db .prefect
+	rm -rf data/sample runs mlruns mlflow.db .prefect .deblur

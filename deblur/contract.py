@@ -6,7 +6,7 @@ Exporting writes it, serving refuses a file without it. It imports neither torch
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from deblur.errors import ModelFileError
 
@@ -44,6 +44,8 @@ class ModelContract:
         config_digest: SHA-256 of the training configuration.
         code_revision: git revision that exported it.
         version: version of this contract.
+        baseline: what the pictures were like that the figures were measured on, as
+            ``deblur.inputs.Baseline.to_json`` gives it; ``None`` in files that say nothing of it.
     """
 
     architecture: str
@@ -66,10 +68,14 @@ class ModelContract:
     colour_order: str = "RGB"
     value_range: str = "[-1, 1]"
     version: int = VERSION
+    baseline: Mapping[str, Any] | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """The contract as ONNX metadata: ``deblur.tile = "256"`` and so on."""
-        return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+        values = asdict(self)
+        if self.baseline is None:
+            del values["baseline"]
+        return {PREFIX + key: json.dumps(value) for key, value in values.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> "ModelContract":
@@ -86,7 +92,8 @@ class ModelContract:
                 f"{source} has contract version {version}, this program reads {VERSION}: export "
                 "its checkpoint again with this version's  deblur export"
             )
-        missing = [f.name for f in fields(cls) if PREFIX + f.name not in metadata]
+        names = [f.name for f in fields(cls) if f.name != "baseline" or PREFIX + f.name in metadata]
+        missing = [name for name in names if PREFIX + name not in metadata]
         if missing:
             raise ModelFileError(
                 f"{source} does not carry the serving contract: {', '.join(missing)} missing from "
@@ -94,7 +101,7 @@ class ModelContract:
                 "size, colour order and value range cannot be guessed"
             )
         try:
-            values = {f.name: json.loads(metadata[PREFIX + f.name]) for f in fields(cls)}
+            values = {name: json.loads(metadata[PREFIX + name]) for name in names}
             contract = cls(**values)
         except (ValueError, TypeError) as error:
             raise ModelFileError(

@@ -1,7 +1,7 @@
 """From a checkpoint to files that others run: ONNX with its contract, and the weights alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,21 @@ from torch import nn
 
 from deblur.atomic import whole_file
 from deblur.contract import Form, ModelContract
+from deblur.data.pairs import Pairs
 from deblur.digests import code_revision, file_sha256
 from deblur.errors import ModelFileError
 from deblur.export_graph import onnx_graph
 from deblur.export_parity import PARITY_LIMIT, measure_parity, parity_pictures
+from deblur.inputs import Baseline, measure
 from deblur.models import traits
 from deblur.serving.setting import setting_file
 from deblur.training.checkpoint import Checkpoint
 from deblur.weights import save_safetensors
+
+
+#: Pictures that a baseline is made of at most: beside windows of 200, more would hardly make it
+#: surer.
+_BASELINE_PICTURES = 500
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ def export_checkpoint(
     data_kind: str,
     form: Form = "float",
     photographs: Mapping[str, np.ndarray] | None = None,
+    baseline: Baseline | None = None,
 ) -> Exported:
     """Write the network of a checkpoint, check it, and only then put it in place.
 
@@ -54,11 +62,15 @@ def export_checkpoint(
         data_kind: ``simulated`` or ``recorded``, what they were measured on.
         form: what the ONNX file takes and gives, see ``deblur.export_graph``.
         photographs: what to compare it with torch on, see ``parity_pictures``.
+        baseline: what the pictures were like that the metrics were measured on, see
+            ``baseline_of``.
 
     Raises:
         ModelFileError: the file differs from torch by more than 1e-4 on some picture.
     """
     contract = contract_of(checkpoint, metrics, data_kind, form)
+    if baseline is not None:
+        contract = replace(contract, baseline=baseline.to_json())
     return export_network(checkpoint.network(), contract, path, photographs)
 
 
@@ -86,6 +98,16 @@ def contract_of(
         tiling=kind.tiling,
         form=form,
     )
+
+
+def baseline_of(pairs: Pairs) -> Baseline | None:
+    """What the blurred pictures of ``pairs`` are like, for the contract; ``None`` of no pairs.
+
+    Of more than 500 pictures 500 are read, spread evenly over the set.
+    """
+    count = min(len(pairs), _BASELINE_PICTURES)
+    chosen = [index * len(pairs) // count for index in range(count)]
+    return Baseline.of(measure(pairs.read(index)[0]) for index in chosen) if chosen else None
 
 
 def export_network(

@@ -1,5 +1,7 @@
 """Deblurring picture files: one, or a folder with its subfolders."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,10 @@ class PredictReport:
     problems: tuple[str, ...]
 
 
+#: A picture file to the encoded deblurred picture, in a format of ``FORMATS``.
+Restore = Callable[[Path, str], bytes]
+
+
 def predict_files(
     predict: Predict,
     source: Path,
@@ -26,9 +32,34 @@ def predict_files(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> PredictReport:
+    """``deblur_files`` with a model in this process."""
+
+    def restore(file: Path, format: str) -> bytes:
+        picture = read_picture(file)
+        restored = picture.with_rgb(to_uint8(predict(to_float(picture.rgb))))
+        return encode_picture(restored, format)
+
+    return deblur_files(restore, source, target, overwrite, progress)
+
+
+def deblur_files(
+    restore: Restore,
+    source: Path,
+    target: Path,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+    side_by_side: int = 1,
+) -> PredictReport:
     """Deblur ``source`` into ``target``: file to file, or folder to folder with the same names.
 
     A picture that cannot be read is reported and does not stop the others. Files appear whole.
+
+    Args:
+        restore: deblurs one file.
+        source, target: files or folders.
+        overwrite: replace files that exist; otherwise they are skipped.
+        progress: shows how far it is.
+        side_by_side: pictures at a time.
 
     Raises:
         DeblurError: there is nothing to do, or a single target exists already.
@@ -37,21 +68,35 @@ def predict_files(
     single = source.is_file()
     if single and jobs[0][1].exists() and not overwrite:
         raise DeblurError(f"{jobs[0][1]} exists: name another file, or add --overwrite")
-    written, skipped, problems = 0, 0, []
-    with progress.task("deblur", len(jobs), "pictures") as advance:
-        for picture_file, result_file in jobs:
-            if result_file.exists() and not overwrite:
-                skipped += 1
-            else:
+    todo = [job for job in jobs if overwrite or not job[1].exists()]
+    problems: list[str] = []
+
+    def one(job: tuple[Path, Path]) -> None:
+        picture_file, result_file = job
+        try:
+            encoded = restore(picture_file, SUFFIXES[result_file.suffix.lower()])
+        except PictureError as error:
+            if single:
+                raise
+            problems.append(str(error))
+        else:
+            with whole_file(result_file) as partial:
+                partial.write_bytes(encoded)
+        advance(1, picture_file.name)
+
+    with progress.task("deblur", len(jobs), "pictures", len(jobs) - len(todo)) as advance:
+        if side_by_side == 1:
+            for job in todo:
+                one(job)
+        else:
+            with ThreadPoolExecutor(side_by_side) as pool:
                 try:
-                    _predict_file(predict, picture_file, result_file)
-                    written += 1
-                except PictureError as error:
-                    if single:
-                        raise
-                    problems.append(str(error))
-            advance(1, picture_file.name)
-    return PredictReport(written, skipped, tuple(problems))
+                    for done in [pool.submit(one, job) for job in todo]:
+                        done.result()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+    return PredictReport(len(todo) - len(problems), len(jobs) - len(todo), tuple(problems))
 
 
 def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
@@ -76,11 +121,3 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
             f"cannot tell the format of {result}: end its name in {', '.join(sorted(SUFFIXES))}"
         )
     return [(source, result)]
-
-
-def _predict_file(predict: Predict, source: Path, target: Path) -> None:
-    picture = read_picture(source)
-    restored = picture.with_rgb(to_uint8(predict(to_float(picture.rgb))))
-    encoded = encode_picture(restored, SUFFIXES[target.suffix.lower()])
-    with whole_file(target) as partial:
-        partial.write_bytes(encoded)

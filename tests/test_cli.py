@@ -113,6 +113,7 @@ def test_the_server_starts_answers_and_stops_cleanly(tiny_model: Path, tmp_path:
         server = subprocess.Popen(
             [sys.executable, "-m", "deblur", "serve", "--model", str(tiny_model), "--port", "0"],
             stderr=out,
+            cwd=tmp_path,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
     try:
@@ -128,6 +129,19 @@ def test_the_server_starts_answers_and_stops_cleanly(tiny_model: Path, tmp_path:
         server.terminate()
     assert server.wait(20) in (0, -15, 143)
     assert "Traceback" not in log.read_text()
+
+
+def test_what_keeps_a_server_from_starting_is_said_in_a_sentence(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "not a folder"
+    folder.write_text("a file")
+    code, said = deblur(
+        "serve", "--model", tiny_model, "--port", "0", "--set", f"jobs_folder={folder}"
+    )
+    assert code == 2
+    assert said.strip().splitlines()[-1].startswith("error: ") and str(folder) in said
+    assert "Traceback" not in said
 
 
 def test_doctor_finds_no_fault_here(monkeypatch: pytest.MonkeyPatch) -> None:

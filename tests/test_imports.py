@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "torchvision", "mlflow", "prefect", "kfp", "onnx", "sklearn", "skimage", "scipy",
     "av", "cv2", "upath", "jinja2", "matplotlib", "onnxruntime_ep_openvino",
+    "grpc", "pillow_heif",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import torch
 
 from deblur.data.pairs import open_pairs
 from deblur.digests import file_sha256
-from deblur.errors import CheckpointError, ModelFileError, SetupError
+from deblur.errors import CheckpointError, ModelFileError, PictureError, SetupError
 from deblur.evaluation import evaluate
 from deblur.export import export_checkpoint
 from deblur.images import Limits, to_float, to_uint8
@@ -155,7 +155,7 @@ def test_a_server_that_refuses_a_picture_is_quoted(tiny_model: Path, detail: np.
     with (
         serving_model(tiny_model, Limits(megapixels=0.001)) as server,
         open_predictor(server) as model,
-        pytest.raises(SetupError, match=r"/v1/deblur answers 413 \(.*the limit is 0.001"),
+        pytest.raises(PictureError, match=r"the limit is 0\.001"),
     ):
         model.predict(to_float(detail))
 
@@ -172,7 +172,7 @@ def test_nobody_at_the_address_is_said_with_what_mends_it() -> None:
 
 
 def test_a_server_that_keeps_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deblur.predictors._READY_SECONDS", 0.2)
+    monkeypatch.setattr("deblur.client._READY_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (

@@ -3,7 +3,6 @@ quick and loads neither torch nor MLflow.
 """
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,12 +11,12 @@ from deblur.cli.common import readable_errors
 from deblur.cli.data import app as data_app
 from deblur.cli.evaluation import evaluate
 from deblur.cli.export import export
+from deblur.cli.predict import client, predict
 from deblur.cli.registry import app as registry_app
 from deblur.cli.registry import fetch, promote, rollback
-from deblur.cli.serving import serve
+from deblur.cli.serving import key, serve
 from deblur.cli.training import checkpoints_app, train
 from deblur.cli.tuning import tune
-from deblur.errors import DeblurError
 
 app = typer.Typer(
     name="deblur",
@@ -28,10 +27,13 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(train)
+app.command()(predict)
+app.command()(client)
 app.command()(evaluate)
 app.command()(export)
 app.command()(tune)
 app.command()(serve)
+app.command()(key)
 app.command()(fetch)
 app.command()(promote)
 app.command()(rollback)
@@ -54,33 +56,6 @@ def main(
         handlers=[StderrHandler()],
     )
     logging.getLogger("deblur").setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
-@app.command()
-@readable_errors
-def predict(
-    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
-    target: Annotated[Path, typer.Argument(help="The file or folder to write.")],
-    model: Annotated[
-        str, typer.Option(help="ONNX file, checkpoint, models:/ address or http:// server.")
-    ] = "models:/deblur-unet@candidate",
-    overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
-) -> None:
-    """Deblur a picture or every picture of a folder."""
-    from deblur.predict import predict_files
-    from deblur.predictors import open_predictor
-    from deblur.progress import for_terminal
-
-    with open_predictor(model) as opened:
-        report = predict_files(opened.predict, source, target, overwrite, for_terminal())
-    typer.echo(
-        f"{report.written} written to {target}"
-        + (f", {report.skipped} already there" if report.skipped else "")
-    )
-    for problem in report.problems:
-        typer.secho(problem, fg="yellow", err=True)
-    if report.problems:
-        raise DeblurError(f"{len(report.problems)} pictures could not be deblurred, see above")
 
 
 @app.command()

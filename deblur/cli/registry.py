@@ -172,8 +172,8 @@ def rollback(
     for version in (now, before):
         publish_card(find_version(version.address))
     typer.echo(
-        f"version {now.version} is champion, version {before.version} is previous; servers take it "
-        "when they are started again"
+        f"version {now.version} is champion, version {before.version} is previous; servers of "
+        "@champion take it within their reload_seconds"
     )
 
 

@@ -1,7 +1,8 @@
-"""``deblur serve``."""
+"""``deblur serve`` and ``deblur key``."""
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -34,12 +35,9 @@ def serve(
 
     Each setting can also be given in the environment, as DEBLUR_MAX_MEGAPIXELS=50.
     """
-    from deblur.predictors import local_model
-    from deblur.serving.app import create_app
     from deblur.serving.config import ServerConfig
-    from deblur.serving.engine import Engine
     from deblur.serving.logs import JsonFormatter
-    from deblur.serving.server import listen, run_server
+    from deblur.serving.server import app_of, listen, run_server
     from deblur.settings import parse_overrides
 
     given = {"model": model, "host": host, "port": port, "threads": threads}
@@ -49,7 +47,23 @@ def serve(
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonFormatter())
     with listen(settings.host, settings.port) as listener:
-        with local_model(settings.model) as path:
-            engine = Engine(path, settings.threads)
-        app = create_app(engine, settings.limits, settings.queue_megapixels)
-        run_server(app, listener, settings.drain_seconds)
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        run_server(app_of(settings), listener, settings.drain_seconds)
+
+
+@readable_errors
+def key(
+    name: Annotated[str, typer.Argument(help="Of the caller, for the log. One word.")],
+    per_minute: Annotated[
+        float | None, typer.Option(min=0.001, help="Megapixels that it may send a minute.")
+    ] = None,
+) -> None:
+    """Make an API key: shown once on the terminal, and as a line for the server's file of keys."""
+    from deblur.errors import DeblurError
+    from deblur.serving.keys import new_key
+
+    if not re.fullmatch(r"[^\s#]+", name):
+        raise DeblurError(f"'{name}' is no name for a key: expected one word without a #")
+    made, line = new_key(name, per_minute)
+    typer.echo(f"the key, shown only now: {made}", err=True)
+    typer.echo(line)

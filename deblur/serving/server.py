@@ -1,18 +1,71 @@
 """Running the application on a port that is taken before the model is loaded."""
 
+import asyncio
 import logging
 import os
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from deblur.errors import SetupError
+from deblur.serving.app import Beside, create_app
+from deblur.serving.config import ServerConfig
+from deblur.serving.grpc import start_grpc
+from deblur.serving.keys import Keys, read_keys
 from deblur.serving.service import Service
+from deblur.serving.source import Source, follow, look_up
 
 log = logging.getLogger(__name__)
+
+
+def app_of(config: ServerConfig) -> FastAPI:
+    """The application with its model, as configured.
+
+    Raises:
+        ModelFileError, SetupError: there is no such model, or it cannot be run here.
+        ConfigError: the file of API keys cannot be read.
+    """
+    keys = read_keys(config.api_keys) if config.api_keys else None
+    source = look_up(config.model)
+
+    beside: list[Beside] = []
+    if config.reload_seconds:
+        beside.append(partial(_following, config, source))
+    if config.grpc_port is not None:
+        beside.append(partial(_grpc, config, keys))
+    return create_app(
+        source.open(config.threads),
+        config.limits,
+        config.queue_megapixels,
+        version=source.version,
+        keys=keys,
+        cors_origins=config.cors_origins,
+        jobs=config.jobs,
+        beside=beside,
+    )
+
+
+@asynccontextmanager
+async def _following(config: ServerConfig, now: Source, service: Service) -> AsyncIterator[None]:
+    following = asyncio.create_task(
+        follow(config.model, service, now, config.threads, config.reload_seconds)
+    )
+    yield
+    following.cancel()
+
+
+@asynccontextmanager
+async def _grpc(config: ServerConfig, keys: Keys | None, service: Service) -> AsyncIterator[None]:
+    server, port = await start_grpc(service, config.host, config.grpc_port or 0, keys=keys)
+    log.info("listening on %s:%d for gRPC", config.host, port)
+    yield
+    await server.stop(config.drain_seconds)
 
 
 def run_server(app: FastAPI, listener: socket.socket, drain_seconds: float = 60.0) -> None:
@@ -20,6 +73,9 @@ def run_server(app: FastAPI, listener: socket.socket, drain_seconds: float = 60.
 
     At the first signal ``/readyz`` says 503 and new pictures are sent away, while those under way
     have ``drain_seconds`` to end. At the second it ends at once.
+
+    Raises:
+        SetupError: the folder of jobs or the port for gRPC cannot be used.
     """
     service: Service = app.state.service
     host, port = listener.getsockname()[:2]
@@ -31,7 +87,13 @@ def run_server(app: FastAPI, listener: socket.socket, drain_seconds: float = 60.
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    _DrainingServer(config, service, drain_seconds).run(sockets=[listener])
+    # What keeps it from starting is raised below, as a sentence; uvicorn would log a traceback.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: app.state.failure is None)
+    try:
+        _DrainingServer(config, service, drain_seconds).run(sockets=[listener])
+    finally:
+        if app.state.failure is not None:
+            raise app.state.failure
 
 
 class _DrainingServer(uvicorn.Server):
