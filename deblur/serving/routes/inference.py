@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
@@ -41,6 +41,8 @@ from deblur.serving.routes.requests import body_of, problems, unless_left
 from deblur.serving.service import Service
 
 Answers = dict[int | str, dict[str, Any]]
+ModelName = Annotated[str, Path(examples=["deblur"])]
+ModelVersion = Annotated[str, Path(examples=["1"])]
 
 _LENGTH = "Inference-Header-Content-Length"
 _LENGTH_TEXT = "Bytes of the JSON, where the values of tensors follow it"
@@ -141,10 +143,10 @@ def inference_routes(service: Service, name: str = "deblur") -> APIRouter:
         check_ready(service)
         return Ready()
 
-    async def named(model: str) -> None:
+    async def named(model: ModelName) -> None:
         check_model(service, name, model)
 
-    async def versioned(model: str, version: str) -> None:
+    async def versioned(model: ModelName, version: ModelVersion) -> None:
         check_model(service, name, model, version)
 
     for path, known in (

@@ -52,7 +52,10 @@ _EVENTS: Answers = {
         "description": "Server-sent events named `job`, the data of each a Job",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "schema": {
+                    "type": "object",
+                    "properties": {"event": {"const": "job"}, "data": {"type": "string"}},
+                },
                 "example": 'event: job\ndata: {"id":"holiday-0042","state":"running", ...}\n\n',
             }
         },
