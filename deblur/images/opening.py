@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import (
     AvifImagePlugin,
@@ -33,6 +33,9 @@ from deblur.images.formats import (
     format_of,
 )
 from deblur.images.segments import check_jpeg, check_png
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 #: Tiles of a TIFF may be larger than the picture, up to this many megapixels.
 _TIFF_TILE = 16.0
@@ -101,7 +104,7 @@ _OPENERS: dict[str, Callable[[Any, str], ImageFile.ImageFile]] = {
 
 @contextmanager
 def opened_picture(
-    source: bytes | Path, limits: Limits, name: str, first_frame: bool
+    source: "bytes | Path | UPath", limits: Limits, name: str, first_frame: bool
 ) -> Iterator[tuple[ImageFile.ImageFile, str]]:
     """The opened file and its format, within the limits, not decoded.
 
@@ -162,7 +165,7 @@ def frames_of(opened: ImageFile.ImageFile) -> int:
     return getattr(opened, "n_frames", 1)
 
 
-def _stream_of(source: bytes | Path, limits: Limits, name: str) -> BinaryIO:
+def _stream_of(source: "bytes | Path | UPath", limits: Limits, name: str) -> BinaryIO:
     if isinstance(source, bytes):
         size = len(source)
     else:

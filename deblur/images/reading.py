@@ -62,7 +62,7 @@ class Header:
 
 
 def read_header(
-    source: bytes | Path,
+    source: "bytes | Path | UPath",
     limits: Limits = Limits(),
     name: str | None = None,
     first_frame: bool = False,
@@ -131,13 +131,11 @@ def read_size(source: "bytes | Path | UPath", name: str | None = None) -> tuple[
     Raises:
         PictureError: it cannot be opened.
     """
-    if not isinstance(source, bytes | Path):
-        source, name = source.read_bytes(), name or str(source)
     header = read_header(source, TRUSTED, name)
     return header.height, header.width
 
 
-def _name_of(source: bytes | Path, name: str | None) -> str:
+def _name_of(source: "bytes | Path | UPath", name: str | None) -> str:
     return name or ("the picture" if isinstance(source, bytes) else str(source))
 
 
