@@ -25,7 +25,7 @@ def export(training: TrainResult, evaluation: EvalResult, data: PreparedData) ->
         ModelFileError: the file differs from torch; nothing is left behind.
     """
     from deblur.data.pairs import open_pairs
-    from deblur.export import export_checkpoint
+    from deblur.export import baseline_of, export_checkpoint
     from deblur.export_parity import some_of
     from deblur.training.checkpoint import load_checkpoint
 
@@ -38,6 +38,7 @@ def export(training: TrainResult, evaluation: EvalResult, data: PreparedData) ->
         evaluation.metrics,
         data.kind,
         photographs=some_of(pairs),
+        baseline=baseline_of(pairs),
     )
     return ExportResult(
         str(exported.path), exported.sha256, exported.parity, str(exported.safetensors)

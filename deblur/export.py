@@ -21,7 +21,6 @@ from deblur.serving.setting import setting_file
 from deblur.training.checkpoint import Checkpoint
 from deblur.weights import save_safetensors
 
-
 #: Pictures that a baseline is made of at most: beside windows of 200, more would hardly make it
 #: surer.
 _BASELINE_PICTURES = 500

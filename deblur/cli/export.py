@@ -24,7 +24,7 @@ def export(
     """Write one ONNX file with its serving contract, checked against torch, and the weights."""
     from deblur.data.pairs import data_kind, open_pairs
     from deblur.evaluation import evaluate as evaluate_pairs
-    from deblur.export import export_checkpoint
+    from deblur.export import baseline_of, export_checkpoint
     from deblur.export_graph import OPSET
     from deblur.export_parity import some_of
     from deblur.progress import for_terminal
@@ -36,8 +36,9 @@ def export(
     pairs = open_pairs(data, "test", subset)
     scores = evaluate_pairs(loaded.predictor(), pairs, for_terminal())
     exported = export_checkpoint(
-        loaded, out, scores.metrics("test"), kind, form, photographs=some_of(pairs)
-    )
+        loaded, out, scores.metrics("test"), kind, form, photographs=some_of(pairs),
+        baseline=baseline_of(pairs),
+    )  # fmt: skip
     worst = max(exported.parity, key=lambda name: exported.parity[name])
     typer.echo(
         f"{exported.path}: {_megabytes(exported.path)}, opset {OPSET}, {form} form\n"

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 import deblur
 from deblur.errors import DeblurError
 from deblur.images import Limits
+from deblur.serving.drift import DriftWatch
 from deblur.serving.engine import Engine
 from deblur.serving.jobs.job import JobSettings
 from deblur.serving.jobs.runner import Jobs
@@ -43,6 +44,7 @@ def create_app(
     keys: Keys | None = None,
     cors_origins: Sequence[str] = (),
     jobs: JobSettings | None = None,
+    watch: Callable[..., DriftWatch] = DriftWatch,
     beside: Sequence[Beside] = (),
 ) -> FastAPI:
     """The ASGI application that serves ``engine`` to pictures within ``limits``.
@@ -55,13 +57,14 @@ def create_app(
         keys: who may call; by default everybody.
         cors_origins: web pages elsewhere that may call.
         jobs: where jobs are kept; by default there is no such interface.
+        watch: makes the watch over what comes in.
         beside: what else runs while requests are answered.
 
     Returns:
         the application; ``app.state.service`` is its ``Service``, ``app.state.failure`` the error
         for which it could not start.
     """
-    service = Service(engine, limits, queue_megapixels, version=version)
+    service = Service(engine, limits, queue_megapixels, version=version, watch=watch)
 
     kept = Jobs(service, jobs) if jobs else None
 

@@ -49,6 +49,11 @@ class ServerConfig(BaseModel):
     jobs_max: int = Field(default=1000, ge=1, description="queued and running together")
     jobs_gigabytes: float = Field(default=10, gt=0, description="on disk, in 2^30 bytes")
     jobs_hours: float = Field(default=24, gt=0, description="that a finished job is kept")
+    drift_window: int = Field(default=200, ge=10, description="pictures that are compared at once")
+    drift_threshold: float = Field(
+        default=0.2, gt=0, description="PSI from which what comes in is taken for other pictures"
+    )
+    drift_webhook: str | None = Field(default=None, description="address that drift is told to")
     api_keys: Path | None = Field(
         default=None, description="file of keys that callers need, as deblur key prints them"
     )

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from urllib.error import HTTPError
@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from deblur.errors import ModelFileError
+from deblur.errors import ConfigError, ModelFileError
 from deblur.inputs import QUANTITIES, Baseline, Measured, Usual, bin_of, measure, sharpness
 from deblur.outbox import Outbox
 from deblur.serving.engine import Engine
@@ -28,12 +28,15 @@ log = logging.getLogger(__name__)
 #: What is told when inputs drift: plain values, ``docs/drift.md`` lists them.
 Event = dict[str, Any]
 
-#: The convention for "has changed": Siddiqi, "Credit Risk Scorecards", 2006.
+#: Above it shares have changed in a way that matters, by convention; some take 0.25.
 THRESHOLD = 0.2
 #: Windows in a row above the limit that make an event.
 _IN_A_ROW = 2
 #: Standard normal quantile of 99.9 %.
 _SURE = 3.09
+
+#: Events that wait for a webhook, and answers of one that are "later", not "no", besides 5xx.
+_KEPT, _LATER = 100, (408, 429)
 
 _BUCKETS: dict[str, tuple[float, ...]] = {
     "sharpness": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
@@ -223,22 +226,90 @@ class DriftWatch:
             log.exception("the event of drift could not be handed on")
 
 
-@dataclass(frozen=True)
 class Webhook:
-    """Posts events to an address, from a thread of its own, so that nothing waits for it.
+    """Posts events as JSON to an address, from a thread of its own, so that nothing waits for it.
 
-    Where the address cannot be reached, or answers 5xx, 408 or 429, it is tried again every few
-    seconds until it takes them; the last hundred are kept. Other refusals are logged, and the event
-    is dropped. See ``deblur.outbox``.
+    While the address cannot be reached, or answers 5xx, 408 or 429, it is tried again every few
+    seconds, see ``deblur.outbox``; the last hundred events are kept. Another refusal is logged, and
+    its event is dropped. The address may hold a secret, so it is not logged.
 
-    Attributes:
+    Args:
         url: ``http://`` or ``https://``.
         timeout: of one attempt, in seconds.
+
+    Raises:
+        ConfigError: another kind of address.
     """
 
-    url: str
-    timeout: float = 5.0
+    def __init__(self, url: str, timeout: float = 5.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(
+                "the webhook's address does not begin with http:// or https://: give the address "
+                "that events of drift are to be posted to"
+            )
+        self._url, self._timeout = url, timeout
+        self._outbox = Outbox("events of drift", "the webhook", self._post, limit=_KEPT)
 
-    def __post_init__(self) -> None:
-        outbox = Outbox("events of drift", "the webhook", self._post, limit=100)
-        object.__setattr__(self, "_outbox", outbox)
+    def __call__(self, event: Event) -> None:
+        """Have the event posted; returns at once."""
+        self._outbox.put([event])
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Wait up to ``timeout`` seconds for what is not posted yet, then give it up."""
+        self._outbox.close(timeout)
+
+    def _post(self, events: list[Event]) -> None:
+        for event in events:
+            body = json.dumps(event).encode()
+            headers = {"Content-Type": "application/json"}
+            try:
+                with urlopen(Request(self._url, body, headers), timeout=self._timeout):
+                    pass
+            except HTTPError as error:
+                error.close()
+                if error.code >= 500 or error.code in _LATER:
+                    raise
+                log.error("the webhook refused an event of drift with %d: dropped", error.code)
+
+
+class _Metrics:
+    """Of the inputs; ``docs/drift.md`` lists them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._inputs = {
+            quantity: Histogram(
+                f"deblur_input_{quantity}", _TEXTS[quantity], buckets=_BUCKETS[quantity],
+                registry=registry,
+            )
+            for quantity in QUANTITIES
+        }  # fmt: skip
+        self.psi = Gauge(
+            "deblur_input_psi", "Of the last full window against the model's baseline.",
+            ["quantity"], registry=registry,
+        )  # fmt: skip
+        self.limit = Gauge(
+            "deblur_input_psi_limit", "PSI from which on a quantity counts as changed.",
+            ["quantity"], registry=registry,
+        )  # fmt: skip
+        self.pictures = Gauge(
+            "deblur_input_window_pictures", "Pictures in the window begun.", registry=registry
+        )
+        self.gain = Gauge(
+            "deblur_sharpness_gain",
+            "Sharpness of results over that of their pictures, geometric mean of the last window.",
+            registry=registry,
+        )
+        self.events = Counter(
+            "deblur_drift_events", "Drifts of the inputs.", ["quantity"], registry=registry
+        )
+
+    def count(self, measured: Measured) -> None:
+        for quantity, value in asdict(measured).items():
+            self._inputs[quantity].observe(value)
+
+    def forget(self) -> None:
+        """What was found of another model's windows."""
+        self.psi.clear()
+        self.limit.clear()
+        self.pictures.set(0)
+        self.gain.set(math.nan)

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from deblur.errors import SetupError
 from deblur.serving.app import Beside, create_app
 from deblur.serving.config import ServerConfig
+from deblur.serving.drift import DriftWatch, Webhook
 from deblur.serving.grpc import start_grpc
 from deblur.serving.keys import Keys, read_keys
 from deblur.serving.service import Service
@@ -34,7 +35,16 @@ def app_of(config: ServerConfig) -> FastAPI:
     keys = read_keys(config.api_keys) if config.api_keys else None
     source = look_up(config.model)
 
+    hook = Webhook(config.drift_webhook) if config.drift_webhook else None
+    watch = partial(
+        DriftWatch,
+        window=config.drift_window,
+        threshold=config.drift_threshold,
+        on_drift=hook,
+    )
     beside: list[Beside] = []
+    if hook:
+        beside.append(partial(_telling, hook))
     if config.reload_seconds:
         beside.append(partial(_following, config, source))
     if config.grpc_port is not None:
@@ -47,8 +57,15 @@ def app_of(config: ServerConfig) -> FastAPI:
         keys=keys,
         cors_origins=config.cors_origins,
         jobs=config.jobs,
+        watch=watch,
         beside=beside,
     )
+
+
+@asynccontextmanager
+async def _telling(hook: Webhook, _: Service) -> AsyncIterator[None]:
+    yield
+    await asyncio.to_thread(hook.close)
 
 
 @asynccontextmanager

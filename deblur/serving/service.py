@@ -19,6 +19,7 @@ from deblur.errors import DeblurError, PictureTooLargeError
 from deblur.images import FORMATS, Header, Limits, encode_picture, read_header, read_picture
 from deblur.memory import give_back_memory
 from deblur.serving.admission import Bound, BusyError, Gate
+from deblur.serving.drift import DriftWatch, baseline_of
 from deblur.serving.engine import Engine
 from deblur.serving.keys import spend
 from deblur.serving.scheduler import Scheduler
@@ -91,6 +92,7 @@ class Service:
             refused with 429. By default four times the largest picture.
         telemetry: what measures it.
         version: the number under which the model is registered, if it is.
+        watch: makes the watch over what comes in.
 
     Attributes:
         limits: what pictures are accepted.
@@ -105,6 +107,7 @@ class Service:
         queue_megapixels: float | None = None,
         telemetry: Telemetry | None = None,
         version: str = "",
+        watch: Callable[..., DriftWatch] = DriftWatch,
     ) -> None:
         self.limits = limits
         self.telemetry = telemetry or Telemetry()
@@ -115,6 +118,8 @@ class Service:
         self._large = Gate(limits.megapixels)
         self._codecs = ThreadPoolExecutor(_CODECS, "pictures")
         self._model = _Model(engine, Scheduler(engine.setting.streams), version)
+        registry = self.telemetry.registry
+        self._watch = watch(baseline_of(engine), engine.sha256, registry=registry)
         self._measure()
 
     @property
@@ -145,6 +150,7 @@ class Service:
         await self._in_thread(model.warm_up)
         model, self._model = self._model, model
         self.telemetry.model(engine, version)
+        self._watch.against(baseline_of(engine), engine.sha256)
         await self._in_thread(model.scheduler.close)
 
     def close(self) -> None:
@@ -210,7 +216,10 @@ class Service:
             clock.enter("tiles")
             model = self._model  # another one may take over before the picture is through
             plan = model.plan(picture.rgb)
-            picture = picture.with_rgb(await self._sharp(model, picture.rgb, on_tiles))
+            sharp = await self._sharp(model, picture.rgb, on_tiles)
+            await self._in_thread(self._watch.compare, picture.rgb, sharp)
+            picture = picture.with_rgb(sharp)
+            del sharp  # the picture holds it, and lets it go before the memory is given back
             clock.enter("encode")
             format = wanted.format or picture.format
             content = await self._in_thread(
@@ -250,6 +259,7 @@ class Service:
         async with self._admitted(megapixels, deadline):
             with self.telemetry.stage("tiles"):
                 sharp = await self._sharp(self._model, pixels)
+            await self._in_thread(self._watch.compare, pixels, sharp)
         self.telemetry.megapixels.inc(megapixels)
         return sharp
 

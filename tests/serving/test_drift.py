@@ -196,7 +196,8 @@ def test_metrics_show_windows_and_what_was_measured(usual: list[Measured]) -> No
 def test_without_a_baseline_pictures_are_counted_and_nothing_is_compared(
     usual: list[Measured],
 ) -> None:
-    registry, events = CollectorRegistry(), []
+    registry = CollectorRegistry()
+    events: list[Event] = []
     watch = DriftWatch(None, window=50, registry=registry, on_drift=events.append)
     windows(watch, usual, 2)
     windows(watch, [moved(one) for one in usual], 2)
@@ -207,7 +208,8 @@ def test_without_a_baseline_pictures_are_counted_and_nothing_is_compared(
 
 
 def test_another_model_begins_anew(usual: list[Measured]) -> None:
-    registry, events = CollectorRegistry(), []
+    registry = CollectorRegistry()
+    events: list[Event] = []
     watch = DriftWatch(
         Baseline.of(usual), "one", window=WINDOW, registry=registry, on_drift=events.append
     )
@@ -224,13 +226,16 @@ def test_another_model_begins_anew(usual: list[Measured]) -> None:
 
 
 def test_pictures_of_many_threads_are_all_counted(usual: list[Measured]) -> None:
-    registry, events = CollectorRegistry(), []
+    registry = CollectorRegistry()
+    events: list[Event] = []
     watch = DriftWatch(Baseline.of(usual), window=WINDOW, registry=registry, on_drift=events.append)
     bright = [moved(one) for one in usual]
-    threads = [
-        threading.Thread(target=lambda: [watch.seen(bright[i % PICTURES], 1.0) for i in range(500)])
-        for _ in range(4)
-    ]
+
+    def send() -> None:
+        for number in range(500):
+            watch.seen(bright[number % PICTURES], 1.0)
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -261,6 +266,7 @@ def test_a_callback_that_fails_fails_no_picture(
     assert "could not be handed on" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_model_file_carries_its_baseline_to_the_server(
     tiny_run: Path, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

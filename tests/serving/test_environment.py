@@ -49,9 +49,18 @@ def test_the_server_runs_on_its_own_packages_which_are_small(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(python), "-m", "deblur", "serve", "--model", str(tiny_model), "--port", str(port)]
+    command = [
+        str(python),
+        "-m",
+        "deblur",
+        "serve",
+        "--model",
+        str(tiny_model),
+        "--port",
+        str(port),
+    ]
     with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(command, stderr=log, cwd=tmp_path)
+        server = subprocess.Popen([*command, "--port", str(port)], stderr=log, cwd=tmp_path)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             for _ in range(600):
