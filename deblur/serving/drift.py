@@ -147,9 +147,13 @@ class DriftWatch:
     def compare(self, before: np.ndarray, after: np.ndarray) -> None:
         """Measure a picture and its result, ``[H, W, 3]`` uint8 both, and count them.
 
-        It takes some 15 ms of CPU time, however large they are.
+        It takes some 15 ms of CPU time, however large they are. Nothing is raised: a picture must
+        not fail because it could not be measured.
         """
-        self.seen(measure(before), sharpness(after))
+        try:
+            self.seen(measure(before), sharpness(after))
+        except Exception:
+            log.exception("a picture could not be measured")
 
     def seen(self, before: Measured, after_sharpness: float) -> None:
         """Count one picture: what was measured of it, and the sharpness of its result."""

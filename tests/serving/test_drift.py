@@ -362,3 +362,14 @@ def test_a_webhook_out_of_reach_holds_nothing_up(
 def test_a_webhook_is_an_address_of_the_web() -> None:
     with pytest.raises(ConfigError, match="does not begin with http"):
         Webhook("file:///etc/passwd")
+
+
+def test_a_picture_that_cannot_be_measured_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(pixels: np.ndarray) -> Measured:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("deblur.serving.drift.measure", fails)
+    DriftWatch(None).compare(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
+    assert "a picture could not be measured" in caplog.text
