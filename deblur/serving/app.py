@@ -7,6 +7,7 @@ import anyio
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 import deblur
@@ -24,6 +25,7 @@ from deblur.serving.routes.operations import operation_routes
 from deblur.serving.routes.page import page_routes
 from deblur.serving.routes.pictures import picture_routes
 from deblur.serving.service import Service
+from deblur.serving.telemetry import Telemetry
 
 #: Something that lasts as long as requests are answered.
 Beside = Callable[[Service], AbstractAsyncContextManager[None]]
@@ -45,6 +47,7 @@ def create_app(
     cors_origins: Sequence[str] = (),
     jobs: JobSettings | None = None,
     watch: Callable[..., DriftWatch] = DriftWatch,
+    telemetry: Telemetry | None = None,
     beside: Sequence[Beside] = (),
 ) -> FastAPI:
     """The ASGI application that serves ``engine`` to pictures within ``limits``.
@@ -58,13 +61,14 @@ def create_app(
         cors_origins: web pages elsewhere that may call.
         jobs: where jobs are kept; by default there is no such interface.
         watch: makes the watch over what comes in.
+        telemetry: what measures it.
         beside: what else runs while requests are answered.
 
     Returns:
         the application; ``app.state.service`` is its ``Service``, ``app.state.failure`` the error
         for which it could not start.
     """
-    service = Service(engine, limits, queue_megapixels, version=version, watch=watch)
+    service = Service(engine, limits, queue_megapixels, telemetry, version, watch)
 
     kept = Jobs(service, jobs) if jobs else None
 
@@ -86,7 +90,9 @@ def create_app(
         finally:
             await anyio.to_thread.run_sync(service.close)
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # would be sent to a server elsewhere
         title="deblur",
         version=deblur.__version__,
         summary="Deblurs photographs of any size on a CPU.",

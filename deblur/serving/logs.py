@@ -49,15 +49,16 @@ class RequestLog:
                 size += len(message.get("body", b""))
             await send(message)
 
-        try:
-            await self.app(scope, receive, sending)
-        finally:
-            self._count(scope, status, size, time.perf_counter() - began)
-            _request_id.reset(token)
+        with self.telemetry.tracing.request(scope["method"], _headers_of(scope)) as answered:
+            try:
+                await self.app(scope, receive, sending)
+            finally:
+                route = _route_of(scope)
+                answered(route, status)
+                self._count(scope, route, status, size, time.perf_counter() - began)
+                _request_id.reset(token)
 
-    def _count(self, scope: Scope, status: int, size: int, seconds: float) -> None:
-        # The pattern of the route: with the path itself every id of a job would be a metric.
-        route = getattr(scope.get("route"), "path", "other")
+    def _count(self, scope: Scope, route: str, status: int, size: int, seconds: float) -> None:
         method = scope["method"] if route != "other" else "other"
         self.telemetry.requests.labels(method, route, str(status)).inc()
         self.telemetry.request_seconds.labels(route).observe(seconds)
@@ -90,7 +91,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def _id_of(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _ID.fullmatch(text := value.decode("latin-1")):
-            return text
-    return uuid.uuid4().hex
+    given = _headers_of(scope).get("x-request-id", "")
+    return given if _ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _headers_of(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _route_of(scope: Scope) -> str:
+    """The pattern of the route: with the path itself every id of a job would be a metric."""
+    return getattr(scope.get("route"), "path", "other")

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import FrameType
@@ -21,6 +21,8 @@ from deblur.serving.grpc import start_grpc
 from deblur.serving.keys import Keys, read_keys
 from deblur.serving.service import Service
 from deblur.serving.source import Source, follow, look_up
+from deblur.serving.telemetry import Telemetry
+from deblur.serving.tracing import tracing_of
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,10 @@ def app_of(config: ServerConfig) -> FastAPI:
         threshold=config.drift_threshold,
         on_drift=hook,
     )
-    beside: list[Beside] = []
+    tracing = tracing_of(os.environ)
+    beside: list[Beside] = [partial(_until_sent, tracing.close)]
     if hook:
-        beside.append(partial(_telling, hook))
+        beside.append(partial(_until_sent, hook.close))
     if config.reload_seconds:
         beside.append(partial(_following, config, source))
     if config.grpc_port is not None:
@@ -58,14 +61,15 @@ def app_of(config: ServerConfig) -> FastAPI:
         cors_origins=config.cors_origins,
         jobs=config.jobs,
         watch=watch,
+        telemetry=Telemetry(tracing),
         beside=beside,
     )
 
 
 @asynccontextmanager
-async def _telling(hook: Webhook, _: Service) -> AsyncIterator[None]:
+async def _until_sent(close: Callable[[], None], _: Service) -> AsyncIterator[None]:
     yield
-    await asyncio.to_thread(hook.close)
+    await asyncio.to_thread(close)
 
 
 @asynccontextmanager

@@ -394,7 +394,7 @@ class _Clock:
     def enter(self, stage: str) -> None:
         now = perf_counter()
         self._seconds[self._stage] = now - self._since
-        self._telemetry.stage_seconds.labels(self._stage).observe(now - self._since)
+        self._telemetry.stage_took(self._stage, now - self._since)
         self._stage, self._since = stage, now
 
     def stop(self) -> dict[str, float]:

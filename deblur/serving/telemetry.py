@@ -7,6 +7,7 @@ from time import perf_counter
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from deblur.serving.engine import Engine
+from deblur.serving.tracing import Tracing
 
 #: Upper bounds in seconds. A tile takes from a few milliseconds to a second, a picture to minutes.
 _TILE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -15,9 +16,10 @@ _REQUEST = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 
 
 
 class Telemetry:
-    """The metrics. ``docs/serving.md`` lists them."""
+    """The metrics, which ``docs/serving.md`` lists, and the spans of ``tracing``."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: Tracing = Tracing()) -> None:
+        self.tracing = tracing
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "deblur_requests", "Answered requests.", ["method", "route", "status"],
@@ -73,7 +75,12 @@ class Telemetry:
         try:
             yield
         finally:
-            self.stage_seconds.labels(name).observe(perf_counter() - began)
+            self.stage_took(name, perf_counter() - began)
+
+    def stage_took(self, name: str, seconds: float) -> None:
+        """A stage of a picture ends now, after so many seconds."""
+        self.stage_seconds.labels(name).observe(seconds)
+        self.tracing.stage(name, seconds)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
