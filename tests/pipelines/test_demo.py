@@ -46,7 +46,7 @@ def test_the_demo_ends_with_a_sheet_and_leaves_no_server_and_a_second_one_reuses
     assert "Usable" in report.read_text(encoding="utf-8")
     assert servers_in(tmp_path) == []
     assert {p.name for p in tmp_path.iterdir()} == {
-        ".prefect", "data", "mlflow.db", "mlruns", "runs",
+        ".deblur", ".prefect", "data", "mlflow.db", "mlruns", "runs",
     }  # fmt: skip
 
     second = demo(tmp_path, *SHORT)
