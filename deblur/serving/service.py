@@ -175,6 +175,10 @@ class Service:
             )
         return header
 
+    def is_small(self, megapixels: float) -> bool:
+        """Whether a picture has its place in the memory that is kept for small ones."""
+        return megapixels <= _SMALL * self.limits.megapixels
+
     def seconds_for(self, megapixels: float) -> float:
         """About how long the tiles of so many megapixels take, behind all that is taken on."""
         return self._seconds(self._taken_on.held + megapixels)
@@ -290,7 +294,7 @@ class Service:
                 self._seconds(surplus),
             )
         weight = megapixels if weight is None else weight
-        gate = self._small if weight <= _SMALL * self.limits.megapixels else self._large
+        gate = self._small if self.is_small(weight) else self._large
         try:
             if not patient:
                 spend(megapixels)

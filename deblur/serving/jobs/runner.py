@@ -41,9 +41,6 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: A picture above this share of the limit is large; one large picture runs at a time.
-_SMALL = 1 / 8
-
 #: Times that a job is begun without an end, before it is taken for what brings the server down.
 _ATTEMPTS = 5
 
@@ -71,8 +68,7 @@ class Jobs:
     Args:
         service: what deblurs.
         settings: where jobs are kept, and how many.
-        side_by_side: jobs that run at once. One place takes any job; the others none that is large
-            while a large one runs, so that small ones pass it.
+        side_by_side: jobs that run at once, of which one may be large, so that small ones pass it.
         clock: the time in UTC.
     """
 
@@ -291,7 +287,7 @@ class Jobs:
         self._begin()
 
     def _large(self, entry: Entry) -> bool:
-        return entry.megapixels > _SMALL * self.service.limits.megapixels
+        return not self.service.is_small(entry.megapixels)
 
     async def _run(self, entry: Entry) -> None:
         before = entry.record
