@@ -24,6 +24,7 @@ from deblur.serving.routes.jobs import jobs_routes
 from deblur.serving.routes.operations import operation_routes
 from deblur.serving.routes.page import page_routes
 from deblur.serving.routes.pictures import picture_routes
+from deblur.serving.routes.requests import problem_answer
 from deblur.serving.service import Service
 from deblur.serving.telemetry import Telemetry
 
@@ -114,9 +115,7 @@ def create_app(
 
     @app.exception_handler(DeblurError)
     async def readable(_: Request, error: DeblurError) -> Response:
-        retry_after = getattr(error, "retry_after", None)
-        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        return JSONResponse({"detail": str(error)}, error.status, headers)
+        return problem_answer(error)
 
     @app.exception_handler(RequestValidationError)
     async def out_of_range(_: Request, error: RequestValidationError) -> Response:

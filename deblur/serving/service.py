@@ -6,9 +6,9 @@ once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
@@ -183,6 +183,27 @@ class Service:
         """About how long the tiles of so many megapixels take, behind all that is taken on."""
         return self._seconds(self._taken_on.held + megapixels)
 
+    def tiles_of(self, width: int, height: int) -> int:
+        """Tiles that the model cuts a picture of so many pixels into."""
+        return len(self._model.plan(width, height))
+
+    @contextmanager
+    def hold_body(self, size: int) -> Iterator[None]:
+        """Hold so many bytes of a request in memory for as long as the block lasts.
+
+        Raises:
+            BusyError: with them, it would be more than all requests may hold.
+        """
+        if not self.bodies.take(size):
+            raise BusyError(
+                "too many requests are being received: send it again in a moment",
+                self.seconds_for(0.0),
+            )
+        try:
+            yield
+        finally:
+            self.bodies.give_back(size)
+
     async def deblur(
         self,
         encoded: bytes,
@@ -216,11 +237,11 @@ class Service:
                 read_picture, encoded, self.limits, None, wanted.first_frame
             )
             if header.megapixels > _LARGE:
-                give_back_memory()
+                await self._in_thread(give_back_memory)
             clock.enter("tiles")
             model = self._model  # another one may take over before the picture is through
-            plan = model.plan(picture.rgb)
-            sharp = await self._sharp(model, picture.rgb, on_tiles)
+            plan = model.plan(picture.rgb.shape[1], picture.rgb.shape[0])
+            sharp = await self._sharp(model, picture.rgb, plan, on_tiles)
             await self._in_thread(self._watch.compare, picture.rgb, sharp)
             picture = picture.with_rgb(sharp)
             del sharp  # the picture holds it, and lets it go before the memory is given back
@@ -231,7 +252,7 @@ class Service:
             )
         if header.megapixels > _LARGE:
             del picture
-            give_back_memory()
+            await self._in_thread(give_back_memory)
         timing = clock.stop()
         self.telemetry.megapixels.inc(header.megapixels)
         headers = {
@@ -262,7 +283,7 @@ class Service:
             )
         async with self._admitted(megapixels, deadline):
             with self.telemetry.stage("tiles"):
-                sharp = await self._sharp(self._model, pixels)
+                sharp = await self._sharp(self._model, pixels, self._model.plan(width, height))
             await self._in_thread(self._watch.compare, pixels, sharp)
         self.telemetry.megapixels.inc(megapixels)
         return sharp
@@ -312,6 +333,7 @@ class Service:
         self,
         model: "_Model",
         pixels: np.ndarray,
+        plan: TilePlan,
         on_tiles: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         loop = asyncio.get_running_loop()
@@ -324,7 +346,7 @@ class Service:
             if on_tiles is not None:
                 loop.call_soon_threadsafe(on_tiles, done, total)
 
-        work = model.scheduler.submit(pixels, model.plan(pixels), run, on_tile)
+        work = model.scheduler.submit(pixels, plan, run, on_tile)
         # Cancelling what is awaited here cancels the picture's future, and so its tiles.
         return await asyncio.wrap_future(work.result)
 
@@ -370,16 +392,18 @@ class _Model:
     scheduler: Scheduler
     version: str
 
-    def plan(self, pixels: np.ndarray) -> TilePlan:
-        """Where the tiles of ``[H, W, 3]`` lie."""
+    def plan(self, width: int, height: int) -> TilePlan:
+        """Where the tiles of a picture of so many pixels lie."""
         setting = self.engine.setting
-        return TilePlan(pixels.shape[0], pixels.shape[1], setting.tile, setting.overlap)
+        return TilePlan(height, width, setting.tile, setting.overlap)
 
     def warm_up(self) -> None:
         self.engine.warm_up()
         tile = self.engine.setting.tile
         pixels = np.zeros((tile, 2 * tile, 3), dtype=np.uint8)
-        self.scheduler.submit(pixels, self.plan(pixels), self.engine.run_tile).result.result()
+        self.scheduler.submit(
+            pixels, self.plan(2 * tile, tile), self.engine.run_tile
+        ).result.result()
 
 
 def _weight(header: Header, format: str) -> float:

@@ -26,7 +26,6 @@ from deblur.serving.inference.tensors import (
     check_output,
     check_ready,
     from_values,
-    memory_for,
     restore,
     seconds_of,
     version_of,
@@ -127,7 +126,7 @@ class _Methods:
     ) -> Any:
         caller = self._caller(context)
         check_model(self._service, self._name, request.model_name, request.model_version)
-        with calling(caller), memory_for(self._service, request.ByteSize()):
+        with calling(caller), self._service.hold_body(request.ByteSize()):
             batch = _batch_of(request, self._service.limits)
             deadline = _deadline_of(request, context)
             restored = await restore(self._service, batch, deadline)

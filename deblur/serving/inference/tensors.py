@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from deblur.contract import INPUT, OUTPUT
 from deblur.errors import DeblurError, PictureTooLargeError
 from deblur.images import Limits
-from deblur.serving.admission import BusyError
 from deblur.serving.service import DrainingError, Service
 
 SERVER = "deblur"
@@ -147,24 +145,6 @@ def seconds_of(timeout: Any) -> float | None:
             "number from 0 up, or leave it away"
         )
     return timeout / 1e6 or None
-
-
-@contextmanager
-def memory_for(service: Service, size: int) -> Iterator[None]:
-    """Hold so many bytes of a request in memory for as long as the block lasts.
-
-    Raises:
-        BusyError: with them, it would be more than all requests may hold.
-    """
-    if not service.bodies.take(size):
-        raise BusyError(
-            "too many requests are being received: send it again in a moment",
-            service.seconds_for(0.0),
-        )
-    try:
-        yield
-    finally:
-        service.bodies.give_back(size)
 
 
 async def restore(service: Service, batch: np.ndarray, deadline: float | None) -> list[np.ndarray]:

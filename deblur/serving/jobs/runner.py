@@ -35,7 +35,6 @@ from deblur.serving.jobs.job import (
 from deblur.serving.jobs.store import Record, Store
 from deblur.serving.keys import spend
 from deblur.serving.service import Answer, DrainingError, Service, Wanted
-from deblur.tiling import TilePlan
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +246,7 @@ class Jobs:
                 "results you have, or send it again later",
                 self._seconds_to_room(waiting),
             )
-        spend(header.width * header.height / 1e6)
+        spend(header.megapixels)
         self._bytes += room
 
     def _seconds_to_room(self, waiting: float) -> float:
@@ -408,8 +407,7 @@ class Jobs:
     def _tiles_of(self, record: Record) -> int:
         if record.state == "done":
             return int(record.headers["X-Deblur-Tiles"])
-        setting = self.service.engine.setting
-        return len(TilePlan(record.height, record.width, setting.tile, setting.overlap))
+        return self.service.tiles_of(record.width, record.height)
 
     def _apart(self, id: str, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """A task that has a job to itself and goes on when whoever waits for it leaves."""

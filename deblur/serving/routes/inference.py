@@ -1,17 +1,15 @@
 """``/v2``: the Open Inference Protocol, so that its clients work (KServe's, ``tritonclient``)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 import deblur
 from deblur.contract import INPUT, OUTPUT
-from deblur.errors import DeblurError, PictureTooLargeError
+from deblur.errors import DeblurError
 from deblur.serving.inference.codec import Inference, compose_answer, parse_request
 from deblur.serving.inference.compression import accepted_coding, compress, decompress
 from deblur.serving.inference.messages import (
@@ -33,11 +31,10 @@ from deblur.serving.inference.tensors import (
     SHAPE,
     check_model,
     check_ready,
-    memory_for,
     restore,
     version_of,
 )
-from deblur.serving.routes.requests import body_of, problems, unless_left
+from deblur.serving.routes.requests import body_of, problem_answer, problems, unless_left
 from deblur.serving.service import Service
 
 Answers = dict[int | str, dict[str, Any]]
@@ -64,9 +61,7 @@ class _Route(APIRoute):
             try:
                 return await handler(request)
             except DeblurError as error:
-                after = getattr(error, "retry_after", None)
-                headers = {} if after is None else {"Retry-After": str(after)}
-                return JSONResponse({"error": str(error)}, error.status, headers)
+                return problem_answer(error, "error")
 
         return answer
 
@@ -225,30 +220,11 @@ def _model_routes(
             return await asyncio.to_thread(write, inference, restored)
 
         held = most if content_encoding else 0
-        async with _body_of(request, service, most, held) as body:
+        advice = "send fewer or smaller pictures"
+        async with body_of(request, service, most, advice, held) as body:
             content, length = await unless_left(request, answer(body))
         headers = {"Content-Encoding": coding} if coding else {}
         if length is None:
             return Response(content, media_type="application/json", headers=headers)
         headers[_LENGTH] = str(length)
         return Response(content, media_type="application/octet-stream", headers=headers)
-
-
-@asynccontextmanager
-async def _body_of(
-    request: Request, service: Service, most: int, more: int
-) -> AsyncIterator[bytes]:
-    """The body of at most ``most`` bytes; it and ``more`` count as held in memory for as long as
-    the block lasts."""
-    declared = request.headers.get("content-length", "")
-    expected = int(declared) if declared.isascii() and declared.isdigit() else most
-    body: bytes | None = None
-    with memory_for(service, min(expected, most) + more):
-        if expected <= most:
-            body = await body_of(request, most)
-        if body is None:
-            raise PictureTooLargeError(
-                f"the body is larger than the limit of {service.limits.megabytes:g} MiB: send "
-                "fewer or smaller pictures"
-            )
-        yield body

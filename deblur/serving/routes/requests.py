@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Header, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from deblur.errors import DeblurError, PictureTooLargeError
 from deblur.images import FORMATS
-from deblur.serving.admission import BusyError
 from deblur.serving.service import Service, Wanted
 
 Result = TypeVar("Result")
@@ -46,6 +46,13 @@ class Problem(BaseModel):
     """What was found, what was expected and what to do."""
 
     detail: str
+
+
+def problem_answer(error: DeblurError, name: str = "detail") -> JSONResponse:
+    """The answer to an error, with its sentence under ``name``."""
+    retry_after = getattr(error, "retry_after", None)
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return JSONResponse({name: str(error)}, error.status, headers)
 
 
 def problems(**texts: str) -> dict[int | str, dict[str, Any]]:
@@ -119,22 +126,34 @@ async def picture_of(request: Request, service: Service) -> AsyncIterator[bytes]
         DeblurError: there is no picture in the request.
     """
     allowed = int(service.limits.megabytes * 2**20) + _FORM_BYTES
+    async with body_of(request, service, allowed, "send a smaller file") as body:
+        yield await _unwrapped(request, body)
+
+
+@asynccontextmanager
+async def body_of(
+    request: Request, service: Service, allowed: int, advice: str, more: int = 0
+) -> AsyncIterator[bytes]:
+    """The body of at most ``allowed`` bytes; it and ``more`` count as held in memory for as long as
+    the block lasts.
+
+    Raises:
+        PictureTooLargeError: it has more bytes than allowed; ends with ``advice``.
+        BusyError: too many bodies are held in memory.
+        SilentClientError: it stopped coming.
+    """
     declared = request.headers.get("content-length", "")
     expected = int(declared) if declared.isascii() and declared.isdigit() else allowed
+    too_large = PictureTooLargeError(
+        f"the body is larger than the limit of {service.limits.megabytes:g} MiB: {advice}"
+    )
     if expected > allowed:
-        raise _too_many_bytes(service)
-    if not service.bodies.take(expected):
-        raise BusyError(
-            "too many pictures are being received: send it again in a moment",
-            service.seconds_for(0.0),
-        )
-    try:
-        body = await body_of(request, allowed)
+        raise too_large
+    with service.hold_body(expected + more):
+        body = await _received(request, allowed)
         if body is None:
-            raise _too_many_bytes(service)
-        yield await _unwrapped(request, body)
-    finally:
-        service.bodies.give_back(expected)
+            raise too_large
+        yield body
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
@@ -187,14 +206,7 @@ def format_of(accept: str) -> str | None:
     )
 
 
-def _too_many_bytes(service: Service) -> PictureTooLargeError:
-    return PictureTooLargeError(
-        f"the body is larger than the limit of {service.limits.megabytes:g} MiB: "
-        "send a smaller file"
-    )
-
-
-async def body_of(request: Request, allowed: int) -> bytes | None:
+async def _received(request: Request, allowed: int) -> bytes | None:
     """The body, or ``None`` if it has more bytes than allowed."""
     body = bytearray()
     chunks = request.stream()
