@@ -4,14 +4,16 @@ It takes no sharp pictures: what ``deblur.inputs`` measures of each one is count
 window, and compared with the baseline that the model file carries.
 """
 
+import base64
 import json
 import logging
 import math
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 #: What is told when inputs drift: plain values, ``docs/drift.md`` lists them.
 Event = dict[str, Any]
+EventForm = Literal["plain", "prefect"]
 
 #: Above it shares have changed in a way that matters, by convention; some take 0.25.
 THRESHOLD = 0.2
@@ -233,30 +236,45 @@ class DriftWatch:
 class Webhook:
     """Posts events as JSON to an address, from a thread of its own, so that nothing waits for it.
 
+    Prefect takes lists of events in a form of its own; that of an event is made when it happens, so
+    that one that is posted twice is counted once.
+
     While the address cannot be reached, or answers 5xx, 408 or 429, it is tried again every few
     seconds, see ``deblur.outbox``; the last hundred events are kept. Another refusal is logged, and
     its event is dropped. The address may hold a secret, so it is not logged.
 
     Args:
-        url: ``http://`` or ``https://``.
+        url: ``http://`` or ``https://``; of Prefect, its API's address with ``/events``.
+        form: ``plain``, or ``prefect`` for a server of Prefect's.
+        authorisation: ``user:password`` for basic authentication.
         timeout: of one attempt, in seconds.
 
     Raises:
         ConfigError: another kind of address.
     """
 
-    def __init__(self, url: str, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        form: EventForm = "plain",
+        authorisation: str | None = None,
+        timeout: float = 5.0,
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(
                 "the webhook's address does not begin with http:// or https://: give the address "
                 "that events of drift are to be posted to"
             )
-        self._url, self._timeout = url, timeout
+        self._url, self._form, self._timeout = url, form, timeout
+        self._headers = {"Content-Type": "application/json"}
+        if authorisation:
+            encoded = base64.b64encode(authorisation.encode()).decode()
+            self._headers["Authorization"] = f"Basic {encoded}"
         self._outbox = Outbox("events of drift", "the webhook", self._post, limit=_KEPT)
 
     def __call__(self, event: Event) -> None:
         """Have the event posted; returns at once."""
-        self._outbox.put([event])
+        self._outbox.put([event if self._form == "plain" else for_prefect(event)])
 
     def close(self, timeout: float = 5.0) -> None:
         """Wait up to ``timeout`` seconds for what is not posted yet, then give it up."""
@@ -264,16 +282,26 @@ class Webhook:
 
     def _post(self, events: list[Event]) -> None:
         for event in events:
-            body = json.dumps(event).encode()
-            headers = {"Content-Type": "application/json"}
+            body = json.dumps(event if self._form == "plain" else [event]).encode()
             try:
-                with urlopen(Request(self._url, body, headers), timeout=self._timeout):
+                with urlopen(Request(self._url, body, self._headers), timeout=self._timeout):
                     pass
             except HTTPError as error:
                 error.close()
                 if error.code >= 500 or error.code in _LATER:
                     raise
                 log.error("the webhook refused an event of drift with %d: dropped", error.code)
+
+
+def for_prefect(event: Event) -> Event:
+    """The same event as Prefect's API takes it, with an id of its own."""
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": event["time"],
+        "event": event["event"],
+        "resource": {"prefect.resource.id": f"deblur.model.{event['model'][:12]}"},
+        "payload": event,
+    }
 
 
 class _Metrics:

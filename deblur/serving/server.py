@@ -37,7 +37,7 @@ def app_of(config: ServerConfig) -> FastAPI:
     keys = read_keys(config.api_keys) if config.api_keys else None
     source = look_up(config.model)
 
-    hook = Webhook(config.drift_webhook) if config.drift_webhook else None
+    hook = _webhook(config)
     watch = partial(
         DriftWatch,
         window=config.drift_window,
@@ -63,6 +63,18 @@ def app_of(config: ServerConfig) -> FastAPI:
         watch=watch,
         telemetry=Telemetry(tracing),
         beside=beside,
+    )
+
+
+def _webhook(config: ServerConfig) -> Webhook | None:
+    if config.drift_webhook is None:
+        return None
+    # As Prefect's own clients read it.
+    authorisation = os.environ.get("PREFECT_API_AUTH_STRING")
+    return Webhook(
+        config.drift_webhook,
+        config.drift_form,
+        authorisation if config.drift_form == "prefect" else None,
     )
 
 

@@ -339,6 +339,29 @@ def test_an_event_is_posted_and_tried_again_where_the_answer_is_later(
     assert "secret" not in caplog.text
 
 
+def test_prefect_is_told_in_its_own_form_and_counts_an_event_that_comes_twice_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "PAUSE", 0.02)
+    event = {
+        "event": "deblur.input-drift", "time": "2026-11-23T03:11:28+00:00",
+        "model": "9f2c" * 16, "quantity": "noise",
+    }  # fmt: skip
+    with receiver([503, 204]) as (url, received):
+        webhook = Webhook(url, "prefect")
+        webhook(event)
+        webhook.close(10)
+    assert received[0] == received[1]
+    (told,) = received[0]
+    assert told.pop("id")
+    assert told == {
+        "occurred": event["time"],
+        "event": "deblur.input-drift",
+        "resource": {"prefect.resource.id": "deblur.model.9f2c9f2c9f2c"},
+        "payload": event,
+    }
+
+
 def test_an_event_that_is_refused_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     with receiver([404, 200]) as (url, received):
         webhook = Webhook(url)
