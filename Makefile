@@ -6,10 +6,12 @@ UV_VERSION := 0.13.9
 READY := $(VENV)/.installed
 export DO_NOT_TRACK := true
 
-.PHONY: help install demo test lint constraints clean
+.PHONY: help install demo up status down test lint constraints clean
 
 help:
 	@echo "make demo [KEEP=1]  train, register and serve on a sample data set; KEEP=1 leaves the servers on"
+	@echo "make up [DETACH=1]  Prefect, MLflow, a worker and the picture server; DETACH=1 leaves them in the background"
+	@echo "make status         what of them runs;  make down  stops them"
 	@echo "make test           linter, type checker and tests"
 	@echo "make install        only the virtual environment in $(VENV)"
 	@echo "make constraints    choose new versions of the dependencies"
@@ -29,6 +31,15 @@ $(READY): pyproject.toml constraints.txt
 demo: install
 	@$(BIN)/python -m pipelines.demo $(if $(KEEP),--keep)
 
+up: install
+	@$(BIN)/python -m deblur up $(if $(DETACH),--detach)
+
+status: install
+	@$(BIN)/python -m deblur status
+
+down: install
+	@$(BIN)/python -m deblur down
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +57,5 @@ constraints: install
 		--no-header --no-annotate --no-emit-index-url >> constraints.txt
 
 clean:
-	rm -rf data/sample runs mlruns mlflow.db .prefect .deblur
+	@test ! -x $(BIN)/python || $(BIN)/python -m deblur down
+	rm -rf data/sample runs mlruns mlartifacts mlflow.db .prefect .deblur

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from deblur.client import Client
+from deblur.default import DEFAULT, DEFAULT_MODEL
 from deblur.digests import file_sha256
 from deblur.errors import DeblurError, SetupError
 from deblur.evaluation import Predict
@@ -62,9 +63,9 @@ def open_predictor(address: str) -> Iterator[Predictor]:
     """The model at an address, for as long as the block lasts.
 
     Args:
-        address: a checkpoint (``.pt``), the folder of a run (its best checkpoint), an ONNX file, a
-            registered model (``models:/deblur-unet@candidate``), or a running server
-            (``http://host:port``).
+        address: ``default`` (the model that comes with the package), a checkpoint (``.pt``), the
+            folder of a run (its best checkpoint), an ONNX file, a registered model
+            (``models:/deblur-unet@candidate``), or a running server (``http://host:port``).
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
@@ -74,7 +75,7 @@ def open_predictor(address: str) -> Iterator[Predictor]:
     """
     if address.startswith(("http://", "https://")):
         yield _of_server(address)
-    elif address.endswith(".pt") or (":/" not in address and Path(address).is_dir()):
+    elif _is_checkpoint(address):
         yield _of_checkpoint(address)
     else:
         with local_model(address) as path:
@@ -88,12 +89,17 @@ def local_model(address: str, tuned: bool = True) -> Iterator[Path]:
     ``tuned`` says whether a registered one comes as it is served, or as it was registered.
     """
     if not address.startswith("models:/"):
-        yield Path(address)
+        yield model_file(address)
         return
     with tempfile.TemporaryDirectory(prefix="deblur-") as folder:
         out = Path(folder) / "model.onnx"
         run_registry("fetch", *([] if tuned else ["--plain"]), address, str(out))
         yield out
+
+
+def model_file(address: str) -> Path:
+    """The ONNX file of an address that is not of a registered model."""
+    return DEFAULT_MODEL if address == DEFAULT else Path(address)
 
 
 def run_registry(*arguments: str) -> str:
@@ -109,6 +115,12 @@ def run_registry(*arguments: str) -> str:
         said = done.stderr.rpartition("error: ")[2].strip()
         raise DeblurError(said or f"deblur {' '.join(arguments)} ended with {done.returncode}")
     return done.stdout
+
+
+def _is_checkpoint(address: str) -> bool:
+    if address == DEFAULT or ":/" in address:
+        return False
+    return address.endswith(".pt") or Path(address).is_dir()
 
 
 def _of_checkpoint(address: str) -> Predictor:

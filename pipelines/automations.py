@@ -1,13 +1,10 @@
 """What Prefect's server does unasked: runs that crashed go on, and events start a retraining.
 
-    python -m pipelines.automations
-
-puts the automations on the server, or brings those that are there up to date. ``deblur up`` does it
-as well. ``docs/pipelines.md`` says what each of them is for.
+``pipelines.deploy`` puts the automations on the server, or brings those that are there up to date.
+``docs/pipelines.md`` says what each of them is for.
 """
 
 import asyncio
-import sys
 from datetime import timedelta
 
 from prefect.automations import Automation
@@ -18,7 +15,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture, TriggerTyp
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
-from deblur.errors import DeblurError, SetupError
+from deblur.errors import SetupError
 from pipelines.events import DATA_VERSION_EVENT, DRIFT_EVENT
 
 #: Flows that go on where they were when they are started again.
@@ -135,16 +132,3 @@ def _retrain() -> ActionTypes:
         job_variables=None,
         parameters={"event": "{{ event.event }}", "payload": "{{ event.payload }}"},
     )
-
-
-def main() -> int:
-    try:
-        print("\n".join(apply()))
-    except DeblurError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

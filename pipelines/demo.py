@@ -22,12 +22,14 @@ from deblur.data.listing import find_pairs
 from deblur.data.pairs import FolderPairs
 from deblur.data.synthesis.sample import build_sample
 from deblur.errors import DeblurError
+from deblur.local.parts import local_environment, mlflow_server, picture_server, prefect_server
+from deblur.local.processes import free_port
+from deblur.local.services import Service, Services
 from deblur.metrics import quality
 from deblur.progress import for_terminal
 from deblur.settings import parse_overrides
 from deblur.sheet import SheetRow, before_after_sheet
 from deblur.training.config import make_config
-from pipelines.services import HOST, Service, Services, free_port
 
 DATA = Path("data/sample")
 RUNS = Path("runs")
@@ -62,7 +64,9 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
     """Run every stage, and say what happens."""
     config = make_config(RECIPE, overrides)
     started = time.monotonic()
-    env = _local_environment()
+    here = Path.cwd()
+    store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    env = {**local_environment(here), "MLFLOW_TRACKING_URI": store}
 
     _stage(console, 1, "sample data: simulated blur on free photographs")
     sample = build_sample(DATA, progress=for_terminal())
@@ -72,8 +76,8 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
     )
     with Services(RUNS / "demo" / "logs", env) as services:
         _stage(console, 2, "Prefect server and MLflow")
-        prefect = _start_prefect(services)
-        mlflow = _start_mlflow(services)
+        prefect = services.start_part(prefect_server(free_port(4200)))
+        mlflow = services.start_part(mlflow_server(free_port(5000), store, here))
         console.print(f"Prefect [link]{prefect.url}[/link]   MLflow [link]{mlflow.url}[/link]")
 
         _stage(
@@ -90,7 +94,7 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
         console.print(f"registered {registration.uri}, version {registration.version}")
 
         _stage(console, 4, "CPU server with the registered model")
-        server = _start_server(services, registration.uri)
+        server = services.start_part(picture_server(free_port(8000), registration.uri))
 
         _stage(console, 5, "held-out pictures through the server")
         gain = _deblur_test_pictures(console, server)
@@ -110,44 +114,6 @@ def run_demo(console: Console, keep: bool, overrides: dict[str, str]) -> None:
             _wait_for_interrupt()
         else:
             console.print("\nThe servers stop now;  make demo KEEP=1  leaves them running.")
-
-
-def _local_environment() -> dict[str, str]:
-    """Everything that the demo's processes write stays in this folder, and nothing phones home."""
-    here = Path.cwd()
-    return {
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
-        "PREFECT_HOME": str(here / ".prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "deblur",
-    }
-
-
-def _start_prefect(services: Services) -> Service:
-    port = free_port(4200)
-    command = ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    # The page in the browser asks this address, so it has to name the port that was free.
-    services.env["PREFECT_SERVER_UI_API_URL"] = f"http://{HOST}:{port}/api"
-    return services.start("prefect", command, port, "/api/health")
-
-
-def _start_mlflow(services: Services) -> Service:
-    port = free_port(5000)
-    store = services.env["MLFLOW_TRACKING_URI"]
-    command = [
-        "mlflow", "server", "--backend-store-uri", store, "--host", HOST, "--port", str(port),
-        "--workers", "1",
-    ]  # fmt: skip
-    # Its workers for background jobs take 2 GB and do nothing here.
-    services.env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    return services.start("mlflow", command, port, "/health")
-
-
-def _start_server(services: Services, model: str) -> Service:
-    port = free_port(8000)
-    command = ["deblur", "serve", "--model", model, "--host", HOST, "--port", str(port)]
-    return services.start("deblur", command, port, "/readyz")
 
 
 def _run_flow(parameters: dict[str, Any], env: dict[str, str]) -> Registration:

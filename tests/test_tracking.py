@@ -25,10 +25,11 @@ from PIL import Image
 
 from deblur import outbox, system_metrics, tracking
 from deblur.errors import SetupError, StoppedError
+from deblur.local.processes import HOST, free_port
+from deblur.local.services import Services
 from deblur.registry import fetch_model
 from deblur.tracking import MlflowRun, run_exists, tracked_run
 from deblur.training.tracked import RUN_FILE, _known_run
-from pipelines.services import HOST, Services, free_port
 
 
 @pytest.fixture(scope="session")

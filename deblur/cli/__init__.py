@@ -11,6 +11,7 @@ from deblur.cli.common import readable_errors
 from deblur.cli.data import app as data_app
 from deblur.cli.evaluation import evaluate
 from deblur.cli.export import export
+from deblur.cli.platform import down, status, up
 from deblur.cli.predict import client, predict
 from deblur.cli.registry import app as registry_app
 from deblur.cli.registry import fetch, promote, rollback
@@ -26,6 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.command()(up)
+app.command()(status)
+app.command()(down)
 app.command()(train)
 app.command()(predict)
 app.command()(client)

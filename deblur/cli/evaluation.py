@@ -17,7 +17,7 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="Checkpoint, folder of a run, ONNX file, models:/ address or http:// server."
+            help="Checkpoint, folder of a run, ONNX file, models:/ address, server or default."
         ),
     ],
     data: Annotated[str, typer.Argument(help="Data set, prepared or not.")],

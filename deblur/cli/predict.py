@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deblur.cli.common import readable_errors
+from deblur.default import DEFAULT
 from deblur.errors import DeblurError
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ def predict(
     source: Source,
     target: Target,
     model: Annotated[
-        str, typer.Option(help="ONNX file, checkpoint or models:/ address.")
-    ] = "models:/deblur-unet@candidate",
+        str,
+        typer.Option(
+            help="ONNX file, checkpoint, models:/ address, or the one that comes with the package."
+        ),
+    ] = DEFAULT,
     server: Annotated[
         str | None, typer.Option(help="Let a server do it, as http://127.0.0.1:8000.")
     ] = None,

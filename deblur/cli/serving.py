@@ -14,7 +14,11 @@ from deblur.cli.common import readable_errors
 @readable_errors
 def serve(
     model: Annotated[
-        str | None, typer.Option(help="ONNX file or models:/ address.", show_default=False)
+        str | None,
+        typer.Option(
+            help="ONNX file or models:/ address. [default: the model that comes with the package]",
+            show_default=False,
+        ),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.", show_default=False)

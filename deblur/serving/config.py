@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from deblur.default import DEFAULT
 from deblur.errors import ConfigError
 from deblur.images import Limits
 from deblur.serving.jobs.job import JobSettings
@@ -22,7 +23,7 @@ class ServerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
-        default="models:/deblur-unet@candidate", description="ONNX file or models:/ address"
+        default=DEFAULT, description="ONNX file, models:/ address, or default: the package's own"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port; 0 takes a free one")
@@ -54,6 +55,9 @@ class ServerConfig(BaseModel):
         default=0.2, gt=0, description="PSI from which what comes in is taken for other pictures"
     )
     drift_webhook: str | None = Field(default=None, description="address that drift is told to")
+    drift_form: Literal["plain", "prefect"] = Field(
+        default="plain", description="of what is told; prefect: for its API's address with /events"
+    )
     api_keys: Path | None = Field(
         default=None, description="file of keys that callers need, as deblur key prints them"
     )

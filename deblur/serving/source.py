@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur.errors import DeblurError
-from deblur.predictors import local_model, run_registry
+from deblur.predictors import local_model, model_file, run_registry
 from deblur.serving.engine import Engine
 from deblur.serving.service import Service
 from deblur.serving.setting import int8_file, setting_file
@@ -20,7 +20,7 @@ class Source:
     """What an address stands for at a moment.
 
     Attributes:
-        address: an ONNX file, or ``models:/`` with the number of the version.
+        address: ``default``, an ONNX file, or ``models:/`` with the number of the version.
         version: that number, ``""`` of a file.
         state: equal to a later one's if the model and its setting are the same.
     """
@@ -46,7 +46,7 @@ def look_up(address: str) -> Source:
         DeblurError: there is no such registered model, or the registry cannot be reached.
     """
     if not address.startswith("models:/"):
-        model = Path(address)
+        model = model_file(address)
         files = (model, setting_file(model), int8_file(model))
         return Source(address, "", " ".join(_state(file) for file in files))
     said = json.loads(run_registry("registry", "show", "--json", address))

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from deblur.errors import SetupError
-from pipelines.services import HOST, Services, free_port
+from deblur.local.processes import HOST, free_port
+from deblur.local.services import Services
 
 
 def serve_folder(services: Services, port: int) -> str:
