@@ -15,6 +15,7 @@ from locust import HttpUser, LoadTestShape, constant, events, task
 PICTURES = Path(os.environ["LOAD_PICTURES"])
 CLIENTS = int(os.environ["LOAD_CLIENTS"])
 SECONDS = float(os.environ["LOAD_SECONDS"])
+WAVE = float(os.environ["LOAD_WAVE"])
 EXPECTED: dict[str, str] = json.loads((PICTURES / "expected.json").read_text())
 CONTENT = {name: (PICTURES / name).read_bytes() for name in EXPECTED}
 WEIGHTS = json.loads(os.environ["LOAD_WEIGHTS"])
@@ -26,13 +27,13 @@ faults: list[str] = []
 
 
 class Waves(LoadTestShape):
-    """From few clients to all and back, six times: within capacity, at it, and beyond."""
+    """From few clients to all and back, again and again: within capacity, at it, and beyond."""
 
     def tick(self) -> tuple[int, float] | None:
         at = self.get_run_time()
         if at > SECONDS:
             return None
-        phase = (6 * at / SECONDS) % 1
+        phase = at / WAVE % 1
         return max(1, round(CLIENTS * (1 - abs(2 * phase - 1)))), 5
 
 

@@ -8,7 +8,8 @@ and started again.
 
 Every answer of 200 is compared with the one taken before, byte for byte. A refusal is 429 with a
 Retry-After, or while the server is down no connection. The server's resident memory is noted every
-few seconds; growth is that of the last tenth of a process's life against its third.
+few seconds. It goes up and down with the clients, so what tells of growth is the lowest that it
+comes to in each of their waves, one after the other.
 
 python benchmarks/serve_load.py --model model.onnx --minutes 30
 """
@@ -19,7 +20,6 @@ import io
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -78,7 +78,8 @@ class Server:
             "--set", f"jobs_folder={folder / 'jobs'}", "--set", f"queue_megapixels={queue}",
             "--set", "reload_seconds=1",
         ]  # fmt: skip
-        self.lives: list[list[float]] = []  # resident megabytes of each process
+        # Of each process: when, and its resident megabytes.
+        self.lives: list[list[tuple[float, float]]] = []
 
     def __enter__(self) -> "Server":
         self.start()
@@ -100,7 +101,8 @@ class Server:
 
     def note_memory(self) -> None:
         with suppress(psutil.Error):  # between two lives
-            self.lives[-1].append(psutil.Process(self.process.pid).memory_info().rss / 1e6)
+            resident = psutil.Process(self.process.pid).memory_info().rss / 1e6
+            self.lives[-1].append((time.monotonic(), resident))
 
 
 def run(server: Server, args: argparse.Namespace, folder: Path) -> dict[str, object]:
@@ -114,7 +116,9 @@ def run(server: Server, args: argparse.Namespace, folder: Path) -> dict[str, obj
             answer = client.post("/v1/deblur", content=file.read_bytes()).raise_for_status()
             expected[file.name] = hashlib.sha256(answer.content).hexdigest()
     (pictures / "expected.json").write_text(json.dumps(expected))
-    seconds, clients = 60 * args.minutes, Path(__file__).with_name("load_clients.py")
+    seconds = 60 * args.minutes
+    wave = min(120.0, seconds / 6)
+    clients = Path(__file__).with_name("load_clients.py")
     with disturbed(server, seconds):
         subprocess.run(
             [
@@ -125,14 +129,14 @@ def run(server: Server, args: argparse.Namespace, folder: Path) -> dict[str, obj
             check=False,
             env={
                 **os.environ, "LOAD_PICTURES": str(pictures), "LOAD_CLIENTS": str(args.clients),
-                "LOAD_SECONDS": str(seconds), "LOAD_REPORT": str(folder / "report.json"),
+                "LOAD_SECONDS": str(seconds), "LOAD_WAVE": str(wave),
+                "LOAD_REPORT": str(folder / "report.json"),
                 "LOAD_WEIGHTS": json.dumps(list(SIZES.values())),
             },
         )  # fmt: skip
     report = json.loads((folder / "report.json").read_text())
     metrics = httpx.get(f"{server.address}/metrics").text
     reloads = [line for line in metrics.splitlines() if line.startswith("deblur_reloads_total{")]
-    growth = [growth_of(life) for life in server.lives if len(life) > 20]
     return {
         "minutes": args.minutes,
         "statuses": report["statuses"],
@@ -143,8 +147,8 @@ def run(server: Server, args: argparse.Namespace, folder: Path) -> dict[str, obj
         "jobs_done": report["jobs"],
         "jobs_lost": report["lost"],
         "reloads_since_the_kill": reloads,
-        "memory_mb": [round(statistics.median(life)) for life in server.lives if life],
-        "memory_growth_mb": [round(g, 1) for g in growth],
+        "memory_highest_mb": [round(max(mb for _, mb in life)) for life in server.lives if life],
+        "memory_lowest_by_wave_mb": [floors(life, wave) for life in server.lives],
         "seconds_median": report["median"],
         "seconds_slowest": report["slowest"],
     }
@@ -179,10 +183,14 @@ def disturbed(server: Server, seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def growth_of(life: list[float]) -> float:
-    """Megabytes by which the last tenth lies above the third tenth of a process's life."""
-    tenth = max(1, len(life) // 10)
-    return statistics.median(life[-tenth:]) - statistics.median(life[2 * tenth : 3 * tenth])
+def floors(life: list[tuple[float, float]], wave: float) -> list[int]:
+    """The lowest memory within each whole wave of a process's life."""
+    began = life[0][0] if life else 0.0
+    whole = int((life[-1][0] - began) / wave + 0.1) if life else 0
+    return [
+        round(min(mb for at, mb in life if n * wave <= at - began < (n + 1) * wave))
+        for n in range(whole)
+    ]
 
 
 def jpeg(height: int, width: int, seed: int) -> bytes:
