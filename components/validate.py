@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from deblur.data.layout import Averaging
+from deblur.data.listing import kind_of, list_data, state_of_pair
+from deblur.data.storage import Location, location
+from deblur.digests import json_sha256
 from deblur.errors import DataError
 from deblur.progress import SILENT, Progress
 
@@ -86,6 +89,32 @@ def validate(
         warnings=len(validation.warnings),
         refusal=refusal,
     )
+
+
+def data_state(data_root: str, subset: Averaging = "blur") -> str | None:
+    """A digest of what a data set holds, from its listing alone: which pairs, of which size, last
+    changed when. No picture is opened. The same data elsewhere, with its times, has the same.
+
+    Returns:
+        SHA-256 in hexadecimal; ``None`` where the store does not tell whether a file has changed.
+
+    Raises:
+        DataError: there is no such data.
+    """
+    listing = list_data(data_root, subset)
+    states = {
+        split: [[pair.scene, pair.name, state_of_pair(pair)] for pair in pairs]
+        for split, pairs in listing.splits.items()
+    }
+    if any(state is None for pairs in states.values() for _, _, state in pairs):
+        return None
+    unpaired = [_below(data_root, lone.picture) for lone in listing.unpaired]
+    return json_sha256([listing.layout, kind_of(listing), subset, states, unpaired])
+
+
+def _below(data_root: str, picture: Location) -> str:
+    """The path of a picture within its data set."""
+    return str(picture).removeprefix(str(location(data_root)))
 
 
 def require_usable(report: DataReport) -> DataReport:

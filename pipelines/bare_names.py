@@ -9,7 +9,15 @@ import sys
 
 from prefect.plugins import register_hook
 
-DEPLOYMENTS = frozenset({"train-deblur"})
+DEPLOYMENTS = frozenset(
+    {
+        "train-deblur",
+        "evaluate-deblur",
+        "promote-deblur",
+        "validate-data",
+        "retrain-deblur",
+    }
+)
 
 
 @register_hook

@@ -1,6 +1,7 @@
-"""Put the deployments of ``prefect.yaml`` and the automations on Prefect's server.
+"""Put the deployments and the automations on Prefect's server.
 
-    python -m pipelines.deploy
+python -m pipelines.deploy                            those of prefect.yaml
+python -m pipelines.deploy prefect.kubernetes.yaml    those of a cluster
 """
 
 import subprocess
@@ -11,8 +12,9 @@ from pipelines.automations import apply
 
 
 def main() -> int:
-    deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    if code := subprocess.run(deploy).returncode:
+    file = sys.argv[1] if len(sys.argv) > 1 else "prefect.yaml"
+    deploy = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file]
+    if code := subprocess.run([sys.executable, "-m", *deploy]).returncode:
         return code
     try:
         for name in apply():

@@ -27,24 +27,23 @@ TAG = "retraining"
 
 @flow(name="retrain-deblur")
 def retrain_deblur(
-    event: Annotated[str, Field(description="what happened, as deblur.input-drift")],
-    payload: Annotated[
-        dict[str, Any] | None, Field(description="what the event tells; data_root is trained on")
-    ] = None,
-    quiet_minutes: Annotated[
-        float, Field(ge=0, description="without another event, before the training starts")
-    ] = 30,
-    patience_minutes: Annotated[
-        float, Field(ge=0, description="after the first event, when it starts anyhow")
-    ] = 240,
-    per_day: Annotated[
-        int, Field(ge=1, description="trainings that events may start within 24 hours")
-    ] = 2,
+    event: str,
+    payload: dict[str, Any] | None = None,
+    quiet_minutes: Annotated[float, Field(ge=0)] = 30,
+    patience_minutes: Annotated[float, Field(ge=0)] = 240,
+    per_day: Annotated[int, Field(ge=1)] = 2,
 ) -> str:
     """Schedule ``train-deblur``, or put off the one that waits already; returns the run's id.
 
     The training has the parameters of its deployment, with the ``data_root`` of the event if it
     names one. Trainings on different data wait beside each other.
+
+    Args:
+        event: what happened, as deblur.input-drift
+        payload: what the event tells; its data_root is trained on
+        quiet_minutes: without another event, before the training starts
+        patience_minutes: after the first event, when it starts even if others follow
+        per_day: trainings that events may start within 24 hours
     """
     now = datetime.now(UTC)
     rules = Rules(timedelta(minutes=quiet_minutes), timedelta(minutes=patience_minutes), per_day)

@@ -1,4 +1,4 @@
-"""The Prefect flow ``train-deblur``: from pairs of pictures to a registered model.
+"""The Prefect flow ``train-deblur``: from pairs of pictures to a model that may be champion.
 
     python -m pipelines.train_deblur '{"data_root": "data/sample", "recipe": "demo"}'
 
@@ -7,138 +7,78 @@ runs it in this process and prints what it registered, as JSON.
 
 import json
 import logging
-import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.events import emit_event
+from prefect import flow
+from prefect.exceptions import ParameterTypeError
 from prefect.runtime import flow_run
 from pydantic import Field
 
-import components.evaluate
-import components.export
-import components.prepare
-import components.register
-import components.train
-import components.validate
+from components.promote import Promotion
 from components.register import Registration
 from deblur.cpus import sleep_when_idle
 from deblur.data.layout import Averaging
 from deblur.data.listing import name_of
-from deblur.errors import DeblurError, StoppedError
-from deblur.progress import for_terminal
+from deblur.errors import DeblurError
 from deblur.training.config import make_config
-
-#: Emitted when prepared data changes: for automations that wait for it.
-DATA_VERSION_EVENT = "deblur.data.new-version"
-
-
-@task
-def validate(
-    data_root: str,
-    out: str,
-    subset: Averaging,
-    crop: int,
-    checks: dict[str, Any],
-    reference: str | None,
-) -> components.validate.DataReport:
-    report = components.validate.validate(
-        data_root, out, subset, crop, checks, reference, for_terminal()
-    )
-    create_markdown_artifact(
-        report.summary, key="data-validation", description=f"{data_root}, {subset}"
-    )
-    return components.validate.require_usable(report)
+from pipelines import tasks
+from pipelines.choices import Recipe
 
 
-@task
-def prepare(data_root: str, out: str, subset: Averaging) -> components.prepare.PreparedData:
-    data = components.prepare.prepare(data_root, out, subset, for_terminal())
-    if data.is_new:
-        emit_event(
-            event=DATA_VERSION_EVENT,
-            resource={"prefect.resource.id": f"deblur.data.{Path(out).name}"},
-            payload={"digest": data.digest, "previous": data.previous, "data_root": data_root},
-        )
-    return data
+@dataclass(frozen=True)
+class TrainedModel:
+    """The registered version, and the gate's verdict on it if it was asked."""
+
+    registration: Registration
+    promotion: Promotion | None
 
 
-@task
-def train(
-    data: components.prepare.PreparedData,
-    out: str,
-    recipe: str,
-    overrides: dict[str, Any],
-    report: str,
-) -> components.train.TrainResult:
-    try:
-        return components.train.train(data, out, recipe, overrides, report, for_terminal())
-    except StoppedError as stopped:
-        # Training has answered the signal with a checkpoint; now Prefect is to hear it as well.
-        signal.raise_signal(stopped.signum)
-        raise
-
-
-@task
-def evaluate(
-    training: components.train.TrainResult, data: components.prepare.PreparedData
-) -> components.evaluate.EvalResult:
-    return components.evaluate.evaluate(training, data, progress=for_terminal())
-
-
-@task
-def export(
-    training: components.train.TrainResult,
-    evaluation: components.evaluate.EvalResult,
-    data: components.prepare.PreparedData,
-) -> components.export.ExportResult:
-    return components.export.export(training, evaluation, data)
-
-
-@task
-def register(
-    training: components.train.TrainResult,
-    evaluation: components.evaluate.EvalResult,
-    exported: components.export.ExportResult,
-    data: components.prepare.PreparedData,
-) -> Registration:
-    return components.register.register(training, evaluation, exported, data)
+#: A run that crashes is started again, see ``pipelines/automations.py``, but not for ever.
+STARTS = 6
 
 
 @flow(name="train-deblur")
 def train_deblur(
-    data_root: Annotated[
-        str, Field(description="data set: a folder, a .toml layout or a .csv; local or s3://...")
-    ] = "data/sample",
-    recipe: Annotated[str, Field(description="seed, gopro or demo")] = "seed",
+    data_root: str = "data/sample",
+    recipe: Recipe = "seed",
     overrides: Annotated[
-        dict[str, Any] | None, Field(description="training settings that differ from the recipe")
+        dict[str, Any] | None, Field(examples=[{"num_epochs": 20, "batch_size": 4}])
     ] = None,
-    runs_dir: Annotated[str, Field(description="folder of the training runs")] = "runs",
-    run_name: Annotated[
-        str | None,
-        Field(description="name of an earlier run to go on with; by default this flow run's"),
-    ] = None,
-    checks: Annotated[
-        dict[str, Any] | None,
-        Field(description="rules of validation that differ, as misaligned.threshold: 3"),
-    ] = None,
-    reference: Annotated[
-        str | None, Field(description="validation report of an earlier version, to see drift")
-    ] = None,
-) -> Registration:
-    """Validate, prepare, train, evaluate, export and register.
+    subset: Averaging = "blur",
+    promote: bool = True,
+    runs_dir: str = "runs",
+    run_name: str | None = None,
+    checks: Annotated[dict[str, Any] | None, Field(examples=[{"misaligned.threshold": 3}])] = None,
+    reference: str | None = None,
+) -> TrainedModel:
+    """Validate, prepare, train, evaluate, export, register and promote.
 
     Relative paths are below the folder that the flow runs in. A flow run that is retried, or
     another one with the same ``run_name``, goes on from the last checkpoint.
+
+    Args:
+        data_root: data set: a folder, a .toml layout or a .csv; local or s3://...
+        recipe: seed: 100 epochs; gopro: the field's budget, for a GPU; demo: minutes on a CPU
+        overrides: training settings that differ from the recipe's, see docs/training.md
+        subset: blurred folder: blur, or blur_gamma where the data set has one
+        promote: make the new version champion if the gate finds it better
+        runs_dir: folder of runs, prepared data and reports
+        run_name: name of an earlier run to go on with; by default this flow run's
+        checks: rules of validation that differ, see docs/data.md
+        reference: validation report of an earlier version of the data, to see drift
     """
+    if (flow_run.run_count or 0) > STARTS:
+        raise DeblurError(
+            f"this run has been started {STARTS} times and never ended: look at the logs of its "
+            "earlier starts, mend what stops it, and start another with the same run_name"
+        )
     sleep_when_idle()
     logging.getLogger("deblur").setLevel(logging.INFO)  # for the flow run's log, see prefect.toml
-    config = make_config(recipe, overrides)
+    settings = {"subset": subset, **(overrides or {})}
+    config = make_config(recipe, settings)
     out = Path(runs_dir) / (run_name or str(flow_run.name))
     name = name_of(data_root, config.subset)
     report_dir, prepared_dir = (
@@ -146,25 +86,30 @@ def train_deblur(
     )
 
     # Each stage waits for the one before: what a later one is given, the earlier one returned.
-    report = validate(
+    report = tasks.validate(
         data_root, report_dir, config.subset, config.patch_size, checks or {}, reference
     )
-    data = prepare(report.data_root, prepared_dir, config.subset)
-    training = train(data, str(out), recipe, overrides or {}, report.report)
-    evaluation = evaluate(training, data)
-    exported = export(training, evaluation, data)
-    return register(training, evaluation, exported, data)
+    data = tasks.prepare(report.data_root, prepared_dir, config.subset)
+    training = tasks.train(data, str(out), recipe, settings, report)
+    evaluation = tasks.evaluate(training, data)
+    exported = tasks.export(training, evaluation, data)
+    registration = tasks.register(training, evaluation, exported, data)
+    if not promote:
+        return TrainedModel(registration, None)
+    address = f"models:/{registration.name}/{registration.version}"
+    verdict = tasks.promote(address, data.path, evaluation.split, config.subset)
+    return TrainedModel(registration, verdict)
 
 
 def main() -> int:
     try:
-        registration = train_deblur(**json.loads(sys.argv[1]))
+        trained = train_deblur(**json.loads(sys.argv[1]))
     except KeyboardInterrupt:
         return 130
-    except DeblurError as error:
+    except (DeblurError, ParameterTypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(asdict(registration)))
+    print(json.dumps(asdict(trained.registration)))
     return 0
 
 

@@ -16,6 +16,7 @@ RUN = ["prefect", "deployment", "run"]
             [*RUN, "--param", "recipe=demo", "train-deblur", "--watch"],
             [*RUN, "--param", "recipe=demo", "train-deblur/train-deblur", "--watch"],
         ),
+        ([*RUN, "validate-data"], [*RUN, "validate-data/validate-data"]),
         ([*RUN, "somebody-elses"], [*RUN, "somebody-elses"]),
         (
             ["prefect", "flow-run", "ls", "train-deblur"],

@@ -2,114 +2,30 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-import yaml
-from mlflow import MlflowClient
 
 from deblur.data.listing import find_pairs
 from deblur.data.pairs import FolderPairs
 from deblur.evaluation import evaluate
-from deblur.registry import CANDIDATE, MODEL_NAME, fetch_model
+from deblur.registry import CANDIDATE, CHAMPION, MODEL_NAME, alias_holder, fetch_model
 from deblur.serving.engine import Engine
 from deblur.training.folder import CheckpointFolder
-from pipelines.bare_names import DEPLOYMENTS
-from pipelines.services import HOST, Services, free_port
 from tests.conftest import TINY
-
-ROOT = Path(__file__).parents[2]
+from tests.pipelines.live import Platform, Trained, eventually
 
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Platform:
-    """A Prefect server with a worker, and an MLflow store, in folders of their own."""
-
-    folder: Path
-    env: dict[str, str]
-
-    def prefect(self, *args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "prefect", *args], cwd=ROOT, env={**os.environ, **self.env},
-            capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
-
-    def api(self, path: str, **query: object) -> Any:
-        """What the server's own interface answers."""
-        answer = httpx.post(f"{self.env['PREFECT_API_URL']}{path}", json=query)
-        answer.raise_for_status()
-        return answer.json()
-
-    def validations(self) -> list[str]:
-        """The Markdown of all artifacts of validation, the newest first."""
-        key = {"key": {"any_": ["data-validation"]}}
-        return [
-            a["data"] for a in self.api("/artifacts/filter", artifacts=key, sort="CREATED_DESC")
-        ]
-
-    def versions_of_data(self) -> list[dict[str, str]]:
-        """The payloads of all events that told of a new version of the data."""
-        named = {"event": {"name": ["deblur.data.new-version"]}}
-        return [e["payload"] for e in self.api("/events/filter", filter=named)["events"]]
-
-    @property
-    def mlflow(self) -> MlflowClient:
-        return MlflowClient(self.env["MLFLOW_TRACKING_URI"])
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    folder = tmp_path_factory.mktemp("platform")
-    port = free_port(0)
-    env = {
-        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').as_posix()}",
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "200",  # or the state would be cut to "COMP…" in the list
-    }
-    with Services(folder / "logs", env) as services:
-        services.start(
-            "prefect", ["prefect", "server", "start", "--host", HOST, "--port", str(port)],
-            port, "/api/health",
-        )  # fmt: skip
-        yield Platform(folder, env)
-
-
-def parameters(platform: Platform, data_root: Path, **more: object) -> dict[str, object]:
-    return {
-        "data_root": str(data_root), "recipe": "seed", "overrides": TINY,
-        "runs_dir": str(platform.folder / "runs"), **more,
-    }  # fmt: skip
-
-
-def run_flow(platform: Platform, values: dict[str, object]) -> subprocess.CompletedProcess[str]:
-    """The flow called directly, as the demo does, against the server."""
-    # Artifacts of a store in SQLite go below the current folder.
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines.train_deblur", json.dumps(values)], cwd=platform.folder,
-        env={**os.environ, **platform.env}, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-
-
 def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
-    platform: Platform, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = run_flow(platform, parameters(platform, tiny_root, run_name="first"))
-    assert done.returncode == 0, done.stderr
-
+    platform = trained.platform
     version = platform.mlflow.get_model_version_by_alias(MODEL_NAME, CANDIDATE)
     run_id = version.run_id
     assert run_id is not None
@@ -125,11 +41,6 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     assert pictures == ["validation/000001.jpg", "validation/000002.jpg"]
     documents = [a.path for a in platform.mlflow.list_artifacts(run_id, "data")]
     assert documents == ["data/manifest.json", "data/report.html", "data/report.json"]
-    (summary,) = platform.validations()
-    assert "usable" in summary.lower()
-    (event,) = eventually(platform.versions_of_data)
-    assert event["digest"] == run.data.tags["data.digest"]
-    assert event["previous"] == ""
 
     # What was written down as the model's figure is what the served file delivers.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.env["MLFLOW_TRACKING_URI"])
@@ -142,31 +53,77 @@ def test_the_flow_ends_in_a_registered_model_whose_figure_is_what_it_serves(
     assert engine.contract.metrics["test_psnr"] == pytest.approx(scores.psnr, abs=0.005)
 
 
-def test_the_same_run_name_trains_and_registers_nothing_twice(
-    platform: Platform, tiny_root: Path
+def test_a_version_that_the_gate_refuses_is_a_result_and_not_a_failure(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = versions(platform)
-    done = run_flow(platform, parameters(platform, tiny_root, run_name="first"))
+    # One test picture has no interval, so its gain proves nothing.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.platform.env["MLFLOW_TRACKING_URI"])
+    version = trained.platform.mlflow.get_model_version(MODEL_NAME, "1")
+    assert version.tags["promotion"] == "refused"
+    assert alias_holder(CHAMPION) is None
+    assert trained.run["state_type"] == "COMPLETED"
+    decision = trained.artifact("gate-decision")
+    assert "# Version 1: refused" in decision
+    assert "| gain | nan dB |" in decision
+    assert "Champion now: none" in decision
+
+
+def test_the_flow_run_shows_what_its_stages_came_to(trained: Trained) -> None:
+    assert "usable" in trained.artifact("data-validation").lower()
+    for key in ("learning-curve", "before-after"):
+        page = trained.artifact(key)
+        assert "](data:image/jpeg;base64," in page
+        assert len(page) < 300_000
+    rows = json.loads(trained.artifact("evaluation"))
+    assert [row["picture"] for row in rows] == ["all 1 pictures", "lettering-test/000001.png"]
+    assert rows[0]["blurred dB"] == rows[1]["blurred dB"]
+    run_id = trained.platform.mlflow.get_model_version(MODEL_NAME, "1").run_id
+    assert f"run {run_id} is in the store `sqlite:///" in trained.artifact("mlflow-run")
+    assert "deblur-unet, version 1" in trained.artifact("model-version")
+
+
+def test_training_is_no_news_of_the_data(trained: Trained, tiny_root: Path) -> None:
+    """Or a training that new data starts would start the next one."""
+    told = [event["data_root"] for event in trained.platform.versions_of_data()]
+    assert str(tiny_root) not in told
+
+
+def test_the_same_data_elsewhere_trains_validates_and_registers_nothing_twice(
+    trained: Trained, tiny_root: Path, tmp_path: Path
+) -> None:
+    platform = trained.platform
+    before = platform.versions()
+    elsewhere = shutil.copytree(tiny_root, tmp_path / "elsewhere")
+    lost = platform.folder / "runs" / "first" / "evaluation_test" / "report.html"
+    lost.unlink()
+    done = platform.train(platform.parameters(elsewhere, run_name="first"))
     assert done.returncode == 0, done.stderr
-    assert versions(platform) == before == 1
-    assert len(platform.validations()) == 2
-    assert len(platform.versions_of_data()) == 1, "the data has not changed"
+    assert platform.versions() == before
+    again = platform.newest_run()
+    assert platform.tasks_of(again) == {
+        "validate": "Cached", "prepare": "Completed", "train": "Completed",
+        "evaluate": "Completed", "export": "Cached", "register": "Completed",
+    }  # fmt: skip
+    assert lost.is_file(), "what a result names is made again if it is gone"
+    reports = platform.folder / "runs" / "validation"
+    ours, theirs = (reports / f"{n}-blur" / "report.json" for n in ("elsewhere", tiny_root.name))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert len(platform.artifacts("data-validation", again)) == 1, "each run shows its data"
 
 
 def test_bad_data_fails_the_flow_with_a_message_and_trains_nothing(
     platform: Platform, tiny_root: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(tiny_root, tmp_path / "bad")
     broken = next((tmp_path / "bad" / "train").rglob("sharp/*.png"))
     broken.write_bytes(broken.read_bytes()[:200])
-    done = run_flow(platform, parameters(platform, tmp_path / "bad", run_name="bad"))
-    assert done.returncode != 0
+    done = platform.train(platform.parameters(tmp_path / "bad", run_name="bad"))
+    assert done.returncode == 2
     assert f"{broken} is damaged or truncated" in done.stderr
     assert not (platform.folder / "runs" / "bad").exists()
-    assert str(broken) in platform.validations()[0]
-    assert "unreadable" in platform.validations()[0]
+    (report,) = platform.artifacts("data-validation", platform.newest_run())
+    assert str(broken) in report
+    assert "unreadable" in report
 
 
 def test_the_literal_command_with_a_worker_ends_completed_with_a_new_version(
@@ -175,8 +132,8 @@ def test_the_literal_command_with_a_worker_ends_completed_with_a_new_version(
     assert platform.prefect("work-pool", "create", "local", "--type", "process").returncode == 0
     deployed = platform.prefect("--no-prompt", "deploy", "--all")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    before = versions(platform)
-    values = parameters(platform, tiny_root)
+    before = platform.versions()
+    values = platform.parameters(tiny_root)
     params = [part for k, v in values.items() for part in ("--param", f"{k}={json.dumps(v)}")]
     started = platform.prefect("deployment", "run", "train-deblur", *params)
     assert started.returncode == 0, started.stdout + started.stderr
@@ -187,7 +144,7 @@ def test_the_literal_command_with_a_worker_ends_completed_with_a_new_version(
     # The newest run comes first, below the table's head.
     newest = platform.prefect("flow-run", "ls", "--limit", "1").stdout
     assert "COMPLETED" in newest, newest + worked.stdout + worked.stderr
-    assert versions(platform) == before + 1
+    assert platform.versions() == before + 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Windows cannot be sent like this")
@@ -195,7 +152,7 @@ def test_a_flow_that_is_preempted_saves_crashes_and_goes_on_when_started_again(
     platform: Platform, tiny_root: Path
 ) -> None:
     overrides = {**TINY, "crops_per_image": 100, "log_every": 1, "num_epochs": 1}
-    values = parameters(platform, tiny_root, run_name="preempted", overrides=overrides)
+    values = platform.parameters(tiny_root, run_name="preempted", overrides=overrides)
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.train_deblur", json.dumps(values)], cwd=platform.folder,
         env={**os.environ, **platform.env}, stderr=subprocess.PIPE, text=True,
@@ -215,27 +172,7 @@ def test_a_flow_that_is_preempted_saves_crashes_and_goes_on_when_started_again(
     stopped = CheckpointFolder(link.parent).newest()
     assert stopped is not None and losses() == list(range(1, stopped.step + 1))
     assert 3 < stopped.step < 100
-    (newest,) = platform.api("/flow_runs/filter", sort="START_TIME_DESC", limit=1)
-    assert newest["state_type"] == "CRASHED"
+    assert platform.newest_run()["state_type"] == "CRASHED"
 
-    assert run_flow(platform, values).returncode == 0
+    assert platform.train(values).returncode == 0
     assert losses() == list(range(1, 101))
-
-
-def test_every_deployment_can_be_named_without_its_flow() -> None:
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert {deployment["name"] for deployment in deployments} == DEPLOYMENTS
-    for deployment in deployments:
-        assert deployment["entrypoint"].endswith(deployment["name"].replace("-", "_"))
-
-
-def eventually(ask: Callable[[], list], seconds: float = 30) -> list:
-    """What is answered once it is anything: the server stores events a moment later."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return answer
-
-
-def versions(platform: Platform) -> int:
-    return len(platform.mlflow.search_model_versions(f"name = '{MODEL_NAME}'"))
