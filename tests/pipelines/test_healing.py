@@ -1,4 +1,4 @@
-"""Runs whose process, worker or machine is lost go on: on SQLite and on PostgreSQL."""
+"""Schedules fire, and runs whose process or machine is lost go on by themselves."""
 
 import json
 import os
@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from deblur.training.checkpoint import load_checkpoint
 from deblur.training.folder import CheckpointFolder
 from tests.conftest import TINY
 from tests.pipelines.live import ROOT, Platform, eventually, running_platform
-from tests.postgres import postgres_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,7 +35,6 @@ class Site:
     """A platform, and the worker that a test may kill."""
 
     platform: Platform
-    database: str
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_worker(self) -> None:
@@ -71,17 +68,9 @@ class Site:
         return [state["name"] for state in sorted(found, key=lambda s: s["timestamp"])]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    with ExitStack() as stack:
-        env: Mapping[str, str] = {}
-        if request.param == "postgresql":
-            address = stack.enter_context(postgres_server()).replace("psycopg2", "asyncpg")
-            env = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
-        folder = tmp_path_factory.mktemp(request.param)
-        platform = stack.enter_context(running_platform(folder, env))
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_platform(tmp_path_factory.mktemp("site")) as platform:
         pool = platform.prefect("work-pool", "create", "local", "--type", "process")
         assert pool.returncode == 0, pool.stderr
         deployed = subprocess.run(
@@ -89,7 +78,7 @@ def site(
             env={**os.environ, **platform.env}, capture_output=True, text=True,
         )  # fmt: skip
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        site = Site(platform, request.param)
+        site = Site(platform)
         site.start_worker()
         yield site
         for worker in site.workers:
@@ -159,8 +148,8 @@ def test_a_training_that_is_killed_twice_ends_with_the_weights_of_one_left_alone
     reached = steps(folder)
     wait_for("that it goes on", lambda: steps(folder) > reached + 100)
 
-    # On SQLite as if the machine were lost, on PostgreSQL the worker alone.
-    lost = site.processes() if site.database == "sqlite" else []
+    # As if the machine were lost.
+    lost = site.processes()
     site.workers[-1].send_signal(signal.SIGKILL)
     for process in lost:
         process.kill()
