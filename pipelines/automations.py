@@ -19,7 +19,7 @@ from deblur.errors import SetupError
 from pipelines.events import DATA_VERSION_EVENT, DRIFT_EVENT
 
 #: Flows that go on where they were when they are started again.
-HEALED = ("train-deblur",)
+HEALED = ("train-deblur", "batch-deblur")
 RETRAIN = "retrain-deblur/retrain-deblur"
 
 #: A flow run sends a heartbeat every 30 s, see prefect.toml: three missed ones are a crash.

@@ -14,6 +14,7 @@ DEPLOYMENTS = frozenset(
         "train-deblur",
         "evaluate-deblur",
         "promote-deblur",
+        "batch-deblur",
         "validate-data",
         "retrain-deblur",
     }

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 _PACKAGES = ("torch", "numpy", "pillow", "onnx", "onnxruntime")
 _SOURCES = (".py", ".j2")
 #: Parts of the library that no stage uses.
-_APART = {"cli", "local"}
+_APART = {"batch", "cli", "local"}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,13 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += ["-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0"]
+    command += [
+        "-filer",
+        "-s3",
+        f"-s3.config={folder / 's3.json'}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
     command += [
         f"-{name}.port{'.grpc' if grpc else ''}={port}"
         for key, port in ports.items()

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "torchvision", "mlflow", "prefect", "kfp", "onnx", "sklearn", "skimage", "scipy",
     "av", "cv2", "upath", "jinja2", "matplotlib", "onnxruntime_ep_openvino",
-    "grpc", "pillow_heif",
+    "grpc", "pillow_heif", "ray",
 }  # fmt: skip
 
 
@@ -68,6 +68,8 @@ def loaded_after(code: str) -> set[str]:
         "deblur.serving.app",
         "deblur.serving.engine",
         "deblur.serving.openvino",
+        "deblur.batch.on_ray",
+        "deblur.batch.run",
         "deblur.predict",
         "deblur.predictors",
         "deblur.report",

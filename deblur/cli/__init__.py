@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deblur.cli.batch import batch
 from deblur.cli.common import readable_errors
 from deblur.cli.data import app as data_app
 from deblur.cli.evaluation import evaluate
@@ -32,6 +33,7 @@ app.command()(status)
 app.command()(down)
 app.command()(train)
 app.command()(predict)
+app.command()(batch)
 app.command()(client)
 app.command()(evaluate)
 app.command()(export)

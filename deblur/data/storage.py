@@ -1,11 +1,12 @@
 """Where data lies: a local path, or any address that fsspec knows (``s3://bucket/folder``)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+from deblur.atomic import whole_file
 from deblur.errors import DataError, SetupError
 
 if TYPE_CHECKING:
@@ -58,7 +59,41 @@ def list_files(folder: Location) -> list[str]:
         with reachable(folder):
             top = folder.path.rstrip("/") + "/"
             found = [path.removeprefix(top) for path in folder.fs.find(folder.path)]
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.split("/")))
+    return sorted(f for f in found if not _hidden(f))
+
+
+def list_states(folder: Location) -> dict[str, tuple[int, str | None]]:
+    """The files of ``list_files`` with their size in bytes and the word of ``state_of``, from the
+    listing alone; nothing of a folder that does not exist.
+
+    Raises:
+        DataError: the store cannot be reached.
+    """
+    if isinstance(folder, Path):
+        return {name: _size_and_state(folder / name) for name in list_files(folder)}
+    with reachable(folder):
+        top = folder.path.rstrip("/") + "/"
+        found = folder.fs.find(folder.path, detail=True)
+    return {
+        name: (int(told.get("size") or 0), _word_of(told))
+        for name, told in sorted((path.removeprefix(top), told) for path, told in found.items())
+        if name and not _hidden(name)
+    }
+
+
+def write_file(file: Location, content: bytes) -> None:
+    """Write a file that appears whole or not at all; folders are made as needed.
+
+    Raises:
+        DataError: the store cannot be reached, or refuses.
+        OSError: a local file cannot be written.
+    """
+    if isinstance(file, Path):
+        with whole_file(file) as partial:
+            partial.write_bytes(content)
+        return
+    with reachable(file, "written"):
+        file.fs.pipe_file(file.path, content)
 
 
 def read_file(file: Location) -> bytes:
@@ -92,8 +127,7 @@ def state_of(file: Location) -> str | None:
             told = file.fs.info(file.path)
     except OSError:
         return None
-    mark = next((told[name] for name in _MARKS if told.get(name) is not None), None)
-    return None if mark is None else f"{told.get('size')}-{mark}"
+    return _word_of(told)
 
 
 def forget_listings(address: Location) -> None:
@@ -103,7 +137,7 @@ def forget_listings(address: Location) -> None:
 
 
 @contextmanager
-def reachable(address: Location) -> Iterator[None]:
+def reachable(address: Location, to_be: str = "read") -> Iterator[None]:
     """Turn what stores raise (refused, no such bucket, wrong key) into a ``DataError``."""
     try:
         yield
@@ -114,7 +148,25 @@ def reachable(address: Location) -> Iterator[None]:
             raise
         said = str(error) or type(error).__name__
         raise DataError(
-            f"{address} cannot be read ({said}): check the address, and the store's credentials "
+            f"{address} cannot be {to_be} ({said}): check the address, and the store's credentials "
             "in the environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a "
             "store of your own, AWS_ENDPOINT_URL)"
         ) from None
+
+
+def _size_and_state(file: Path) -> tuple[int, str | None]:
+    try:
+        status = file.stat()
+    except OSError:  # a link to nowhere: whoever reads it is told
+        return 0, None
+    return status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _word_of(told: Mapping[str, Any]) -> str | None:
+    """What a store tells of a file, as a word that changes with it."""
+    mark = next((told[name] for name in _MARKS if told.get(name) is not None), None)
+    return None if mark is None else f"{told.get('size')}-{mark}"
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))

@@ -19,6 +19,7 @@ from deblur.evaluation import Scores, evaluate, interleaved
 from deblur.images import to_float, to_uint8
 from deblur.progress import Advance, Progress
 from deblur.sheet import SheetRow, before_after_sheet
+from deblur.stopping import StopRequest
 from deblur.tracking import Tracker
 from deblur.training.compiling import compile_where_it_pays
 from deblur.training.curve import CurvePoint, learning_curve
@@ -26,7 +27,6 @@ from deblur.training.folder import BEST, CheckpointFolder, epoch_name
 from deblur.training.plan import Plan
 from deblur.training.readings import Meter, Reading, Readings
 from deblur.training.run import Batch, TrainingRun, loss_share
-from deblur.training.stopping import StopRequest
 from deblur.training.trouble import DivergedError, diverged, memory_advice, save_bad_batch
 
 log = logging.getLogger(__name__)

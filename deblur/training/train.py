@@ -17,13 +17,13 @@ from deblur.data.prepare import describe
 from deblur.device import choose_numerics
 from deblur.errors import CheckpointError
 from deblur.progress import SILENT, Progress
+from deblur.stopping import stop_signals
 from deblur.tracking import NO_TRACKING, Tracker
 from deblur.training.config import TrainConfig
 from deblur.training.folder import BEST, CheckpointFolder
 from deblur.training.loop import Training
 from deblur.training.plan import make_plan
 from deblur.training.run import TrainingRun, differences
-from deblur.training.stopping import stop_signals
 from deblur.training.world import World
 
 log = logging.getLogger(__name__)

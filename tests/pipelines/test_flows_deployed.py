@@ -43,10 +43,7 @@ def test_parameters_are_those_of_the_flow(file: str) -> None:
         assert deployment.get("parameters", {}).keys() <= known.keys()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["train-deblur", "evaluate-deblur", "promote-deblur", "validate-data", "retrain-deblur"],
-)
+@pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
 def test_the_form_describes_every_parameter(name: str) -> None:
     fields = flow_of(deployments("prefect.yaml")[name]).parameters.properties
     assert [field for field, schema in fields.items() if not schema.get("description")] == []

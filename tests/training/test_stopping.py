@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deblur.stopping import stop_signals
 from deblur.training.folder import CheckpointFolder
-from deblur.training.stopping import stop_signals
 
 
 def test_a_signal_is_kept_as_a_request_and_the_handlers_come_back() -> None:

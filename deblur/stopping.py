@@ -1,4 +1,5 @@
-"""Signals that ask a training to end: noticed here, answered at the next step boundary."""
+"""Signals that ask long work to end: noticed here, answered where nothing is lost, as at the end of
+a training step or of a picture."""
 
 import logging
 import signal
@@ -30,7 +31,7 @@ class StopRequest:
         if not self.signum:
             self.signum, self._since = signum, now
             name = signal.Signals(signum).name
-            log.warning("%s: saving at the end of this step; Ctrl-C ends at once", name)
+            log.warning("%s: stopping as soon as all is saved; Ctrl-C ends at once", name)
 
 
 @contextmanager
