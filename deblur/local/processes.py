@@ -85,9 +85,10 @@ def own_group(window: bool = True) -> dict[str, bool | int]:
 def alive(process: psutil.Process) -> bool:
     """Whether it runs; one that has ended and that nobody has asked about does not."""
     try:
-        # Asked for its result, a child of this process disappears.
-        if isinstance(process, psutil.Popen) and process.poll() is not None:
-            return False
+        # Asked for its result, a child of this process disappears. Until all its threads are gone
+        # it looks like a zombie, and has no result yet.
+        if isinstance(process, psutil.Popen):
+            return process.poll() is None
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from deblur.training.checkpoint import load_checkpoint
 from deblur.training.folder import CheckpointFolder
 from tests.conftest import TINY
 from tests.pipelines.live import ROOT, Platform, eventually, running_platform
+from tests.postgres import postgres_server
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL"),
 ]
 
-#: Long enough to be killed twice in the middle.
-LONG = {**TINY, "crops_per_image": 40, "num_epochs": 30}
+#: Long enough to be killed three times in the middle.
+LONG = {**TINY, "crops_per_image": 40, "num_epochs": 40}
+STEPS = 40 * 40  # four pictures, four crops a step
 
 
 @dataclass
@@ -68,9 +70,14 @@ class Site:
         return [state["name"] for state in sorted(found, key=lambda s: s["timestamp"])]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_platform(tmp_path_factory.mktemp("site")) as platform:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    with (
+        database(request.param) as env,
+        running_platform(tmp_path_factory.mktemp(request.param), env) as platform,
+    ):
         pool = platform.prefect("work-pool", "create", "local", "--type", "process")
         assert pool.returncode == 0, pool.stderr
         deployed = subprocess.run(
@@ -88,10 +95,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 worker.kill()
 
 
+@contextmanager
+def database(kind: str) -> Iterator[dict[str, str]]:
+    """The settings of a Prefect server with a database of this kind."""
+    if kind == "sqlite":
+        yield {}
+        return
+    with postgres_server(needs="pg_trgm") as address:
+        url = address.replace("psycopg2", "asyncpg")
+        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+
+
 def steps(folder: Path) -> int:
     """That the newest checkpoint has seen."""
     newest = CheckpointFolder(folder).newest() if folder.is_dir() else None
     return newest.step if newest else 0
+
+
+def kill(*processes: psutil.Process) -> None:
+    """SIGKILL."""
+    for process in processes:
+        process.kill()
 
 
 def wait_for(what: str, ready: Any, seconds: float = 400) -> None:
@@ -129,7 +153,7 @@ def test_a_schedule_fires(site: Site, tiny_root: Path) -> None:
     assert done[0]["auto_scheduled"]
 
 
-def test_a_training_that_is_killed_twice_ends_with_the_weights_of_one_left_alone(
+def test_a_training_that_is_killed_ends_with_the_weights_of_one_left_alone(
     site: Site, tiny_root: Path
 ) -> None:
     values = site.platform.parameters(tiny_root, run_name="killed", overrides=LONG)
@@ -142,25 +166,34 @@ def test_a_training_that_is_killed_twice_ends_with_the_weights_of_one_left_alone
         flow_runs={"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}},
     )["id"]
 
-    wait_for("some training", lambda: steps(folder) > 100)
-    for process in site.processes():
-        process.kill()
-    reached = steps(folder)
-    wait_for("that it goes on", lambda: steps(folder) > reached + 100)
+    def some_training() -> None:
+        reached = steps(folder)
+        wait_for("some training", lambda: steps(folder) > reached + 80)
 
-    # As if the machine were lost.
-    lost = site.processes()
-    site.workers[-1].send_signal(signal.SIGKILL)
-    for process in lost:
-        process.kill()
+    def crash_is_noticed() -> None:
+        noticed = ("Crashed", "AwaitingRetry")
+        wait_for("that the crash is noticed", lambda: site.state(run) in noticed)
+
+    some_training()
+    kill(*site.processes())
+    crash_is_noticed()
+
+    some_training()
+    site.workers[-1].kill()
+    crash_is_noticed()
     site.workers[-1].wait()
-    wait_for("that the crash is noticed", lambda: site.state(run) in ("Crashed", "AwaitingRetry"))
-    reached = steps(folder)
-    assert reached < 40 * 30, "it was to be killed in the middle"
     site.start_worker()
+
+    some_training()
+    kill(psutil.Process(site.workers[-1].pid), *site.processes())  # as if the machine were lost
+    crash_is_noticed()
+    site.workers[-1].wait()
+    assert steps(folder) < STEPS, "it was to be killed in the middle"
+    site.start_worker()
+
     wait_for("its end", lambda: site.state(run) in ("Completed", "Failed"))
     assert site.state(run) == "Completed", site.states(run)
-    assert site.states(run).count("Running") == 3
+    assert site.states(run).count("Running") == 4
     assert site.platform.versions() == 1, "one training, one version"
 
     # The same recipe on the same data, in a process that nobody disturbs.
