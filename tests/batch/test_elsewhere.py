@@ -152,8 +152,8 @@ def test_a_ray_cluster_that_loses_a_node_does_every_picture(
 
     from deblur.batch.on_ray import run_on_ray
 
-    names = small_pictures(tmp_path / "in", 300)
-    break_some(tmp_path / "in", names[:5])
+    names = small_pictures(tmp_path / "in", 2000)
+    break_some(tmp_path / "in", names[:20])
     config = BatchConfig(
         source=str(tmp_path / "in"), target=str(tmp_path / "out"), model=str(tiny_model)
     )
@@ -193,11 +193,11 @@ def test_a_ray_cluster_that_loses_a_node_does_every_picture(
         cluster.shutdown()
     assert not ray.is_initialized()
     assert len(asked) == 1
-    assert 0 < lost[0] < 295
+    assert 0 < lost[0] < 1980
     # What the lost node had recorded of its shard was not computed again.
-    assert report.computed < 295
-    assert (report.done, report.failed, report.remaining) == (295, 5, 0)
-    assert pictures_below(tmp_path / "out") == names[5:]
+    assert report.computed < 1980
+    assert (report.done, report.failed, report.remaining) == (1980, 20, 0)
+    assert pictures_below(tmp_path / "out") == names[20:]
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
