@@ -1,7 +1,9 @@
 """Settings that a person writes: ``key=value`` read, and what is wrong said in one sentence."""
 
 import difflib
+import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -26,6 +28,26 @@ def parse_overrides(assignments: list[str]) -> dict[str, str]:
             )
         parsed[key.strip()] = value.strip()
     return parsed
+
+
+def read_toml(file: Path | None, what: str, example: str) -> dict[str, Any]:
+    """The settings of a TOML file; none without a file.
+
+    Args:
+        file: to be read.
+        what: it holds, and ``example`` a line of such a file; both for the error.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{what} {file} cannot be read ({error}): expected TOML with lines as {example}"
+        ) from None
 
 
 def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:

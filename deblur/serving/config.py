@@ -1,6 +1,5 @@
 """The server's configuration: command line before environment before file before default."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -8,10 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deblur.default import DEFAULT
-from deblur.errors import ConfigError
 from deblur.images import Limits
 from deblur.serving.jobs.job import JobSettings
-from deblur.settings import build
+from deblur.settings import build, read_toml
 
 #: ``max_megapixels`` is ``DEBLUR_MAX_MEGAPIXELS`` in the environment.
 PREFIX = "DEBLUR_"
@@ -111,16 +109,5 @@ class ServerConfig(BaseModel):
         """
         named = {key: environment.get(PREFIX + key.upper()) for key in cls.model_fields}
         set_there = {key: value for key, value in named.items() if value}
-        return build(cls, {**_of(file), **set_there, **given}, "server configuration")
-
-
-def _of(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the configuration file {file} cannot be read ({error}): expected TOML with lines as "
-            "max_megapixels = 50"
-        ) from None
+        written = read_toml(file, "the configuration file", "max_megapixels = 50")
+        return build(cls, {**written, **set_there, **given}, "server configuration")

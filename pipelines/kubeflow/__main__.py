@@ -1,15 +1,14 @@
 """``python -m pipelines.kubeflow``: compile, run and schedule the Kubeflow pipeline."""
 
 import logging
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deblur.cli.common import readable_errors
-from deblur.errors import ConfigError, SetupError
-from deblur.settings import parse_overrides
+from deblur.errors import SetupError
+from deblur.settings import parse_overrides, read_toml
 from pipelines.kubeflow.settings import Cluster, Parameters, make_cluster, make_parameters
 
 app = typer.Typer(
@@ -158,20 +157,9 @@ def _given(
 
 
 def _cluster(image: str | None, file: Path | None, settings: list[str] | None) -> Cluster:
-    named: dict[str, Any] = {**_of(file), **parse_overrides(settings or [])}
+    written = read_toml(file, "the cluster's settings", 'claim = "deblur"')
+    named: dict[str, Any] = {**written, **parse_overrides(settings or [])}
     return make_cluster({**named, "image": image} if image else named)
-
-
-def _of(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the cluster's settings {file} cannot be read ({error}): expected TOML with lines as "
-            'claim = "deblur"'
-        ) from None
 
 
 def _require_kfp() -> None:
