@@ -157,7 +157,7 @@ def _given(
 
 
 def _cluster(image: str | None, file: Path | None, settings: list[str] | None) -> Cluster:
-    written = read_toml(file, "the cluster's settings", 'claim = "deblur"')
+    written = read_toml(file, "the cluster's settings", 'claim = "deblur-data"')
     named: dict[str, Any] = {**written, **parse_overrides(settings or [])}
     return make_cluster({**named, "image": image} if image else named)
 

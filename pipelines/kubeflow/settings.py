@@ -66,8 +66,8 @@ class Cluster(_Frozen):
     image: Text = IMAGE
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secret: str = ""
-    claim: ObjectName = "deblur"
-    mount: Annotated[str, Field(pattern=r"^(/[-_.A-Za-z0-9]+)+$")] = "/work"
+    claim: ObjectName = "deblur-data"
+    mount: Annotated[str, Field(pattern=r"^(/[-_.A-Za-z0-9]+)+$")] = "/data"
     mlflow_secret: ObjectName = "deblur-mlflow"
     s3_secret: ObjectName = "deblur-s3"
     cpu: Quantity = "2"
@@ -98,12 +98,12 @@ class Parameters(_Frozen):
         reference: validation report of an earlier version, to see drift; empty for none.
     """
 
-    data_root: Text = "/work/data"
+    data_root: Text = "/data/pairs"
     recipe: str = "seed"
     overrides: dict[str, Any] = {}
     subset: Averaging = "blur"
     promote: bool = True
-    runs_dir: Text = "/work/runs"
+    runs_dir: Text = "/data/runs"
     run_name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][-_.A-Za-z0-9]*)?$")] = ""
     checks: dict[str, Any] = {}
     reference: str = ""
@@ -128,6 +128,10 @@ class Parameters(_Frozen):
         return make_config(self.recipe, {"subset": self.subset, **self.overrides})
 
 
+#: Of the volume.
+_FOLDERS = {"data_root": "pairs", "runs_dir": "runs"}
+
+
 def make_cluster(given: Mapping[str, Any]) -> Cluster:
     """A cluster's settings, of those that differ from the defaults.
 
@@ -150,7 +154,8 @@ def make_parameters(given: Mapping[str, Any], cluster: Cluster | None = None) ->
     """
     named = dict(given)
     if cluster is not None:
-        named = {"data_root": f"{cluster.mount}/data", "runs_dir": f"{cluster.mount}/runs", **named}
+        on_volume = {key: f"{cluster.mount}/{folder}" for key, folder in _FOLDERS.items()}
+        named = {**on_volume, **named}
     parameters = build(Parameters, named, "parameters of the run")
     parameters.train_config()
     make_validation_config(parameters.checks)
@@ -167,5 +172,5 @@ def _require_on_volume(key: str, place: str, cluster: Cluster) -> None:
     if ".." in path.parts or not path.is_relative_to(cluster.mount):
         raise ConfigError(
             f"{key} = '{place}' is not on the volume, which is at {cluster.mount} in the pods: "
-            f"name a folder below it, as {cluster.mount}/{'data' if key == 'data_root' else 'runs'}"
+            f"name a folder below it, as {cluster.mount}/{_FOLDERS.get(key, 'reports')}"
         )

@@ -59,11 +59,11 @@ def test_every_stage_runs_the_same_image_and_installs_nothing(tmp_path: Path) ->
 
 
 def test_the_volume_and_the_secrets_are_where_they_are_needed(tmp_path: Path) -> None:
-    cluster = Cluster(claim="pictures", mount="/data", mlflow_secret="mlflow", s3_secret="s3")
+    cluster = Cluster(claim="pictures", mount="/mnt", mlflow_secret="mlflow", s3_secret="s3")
     _, given = compiled(tmp_path, cluster)
     for name, pod in given.items():
         (volume,) = pod["pvcMount"]
-        assert (volume["constant"], volume["mountPath"]) == ("pictures", "/data"), name
+        assert (volume["constant"], volume["mountPath"]) == ("pictures", "/mnt"), name
         secrets = {secret["secretName"] for secret in pod["secretAsEnv"]}
         tracks = name in STAGES - {"identify", "validate", "prepare", "export"}
         assert secrets == ({"s3", "mlflow"} if tracks else {"s3"}), name
@@ -154,11 +154,11 @@ def test_parameters_of_a_run_are_read_from_a_command_line() -> None:
     given = {
         "overrides": '{"batch_size": 4}', "promote": "false", "checks.misaligned.threshold": "3",
     }  # fmt: skip
-    parameters = make_parameters(given, Cluster(mount="/data"))
+    parameters = make_parameters(given, Cluster(mount="/mnt"))
     assert parameters.overrides == {"batch_size": 4}
     assert parameters.promote is False
     assert parameters.checks == {"misaligned.threshold": "3"}
-    assert (parameters.data_root, parameters.runs_dir) == ("/data/data", "/data/runs")
+    assert (parameters.data_root, parameters.runs_dir) == ("/mnt/pairs", "/mnt/runs")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_parameters_of_a_run_are_read_from_a_command_line() -> None:
         ({"checks.misalined.threshold": "3"}, "misaligned"),
         ({"subset": "blurred"}, "blur_gamma"),
         ({"run_name": "../elsewhere"}, "run_name"),
-        ({"data_root": "data/sample"}, "is not on the volume, which is at /work"),
-        ({"runs_dir": "/work/../etc"}, "is not on the volume"),
+        ({"data_root": "data/sample"}, "is not on the volume, which is at /data"),
+        ({"runs_dir": "/data/../etc"}, "is not on the volume"),
         ({"runs_dir": "s3://bucket/runs"}, "is not on the volume"),
     ],
 )

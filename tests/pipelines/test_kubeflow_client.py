@@ -111,7 +111,7 @@ def test_a_run_is_sent_with_its_parameters_and_the_pipeline(server: StandIn) -> 
     parameters = sent["runtime_config"]["parameters"]
     assert parameters["recipe"] == "gopro"
     assert int(parameters["overrides"]["num_epochs"]) == 3
-    assert parameters["data_root"] == "/work/data"
+    assert parameters["data_root"] == "/data/pairs"
     assert "registry.example.org/deblur:7" in json.dumps(sent["pipeline_spec"])
 
 
@@ -120,9 +120,9 @@ def test_a_run_is_sent_with_its_parameters_and_the_pipeline(server: StandIn) -> 
     [
         ("recipe=goproo", "gopro"),
         ("overrides.num_epoch=3", "num_epochs"),
-        ("data_rot=/work/data", "data_root"),
-        ("runs_dir=/tmp/runs", "/work"),
-        ("runs_dir=/work/../tmp", "/work"),
+        ("data_rot=/data/pairs", "data_root"),
+        ("runs_dir=/tmp/runs", "/data"),
+        ("runs_dir=/data/../tmp", "/data"),
         ("checks.misalignd.threshold=3", "misaligned"),
     ],
 )

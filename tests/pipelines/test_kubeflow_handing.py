@@ -10,7 +10,7 @@ from components.evaluate import EvalResult
 from components.train import TrainResult
 from pipelines.kubeflow.handing import hand, keep_file, log_metrics, take, version_of
 
-TRAINING = TrainResult("/work/runs/a/best.pt", "0123", 2, 22.98, 22.96, False)
+TRAINING = TrainResult("/data/runs/a/best.pt", "0123", 2, 22.98, 22.96, False)
 
 
 def test_a_result_survives_the_way_through_kubeflow() -> None:
