@@ -1,7 +1,5 @@
 """The Prefect flow ``batch-deblur``: all pictures of a folder, or of an ``s3://`` address."""
 
-import logging
-import signal
 from typing import Annotated
 
 from prefect import flow, task
@@ -10,10 +8,9 @@ from pydantic import Field
 
 import components.batch
 from components.batch import BatchResult
-from deblur.cpus import sleep_when_idle
 from deblur.default import DEFAULT
-from deblur.errors import StoppedError
 from deblur.progress import for_terminal
+from pipelines.healing import begin, signals_passed_on
 from pipelines.tasks import RETRIED, UNCACHED
 
 #: Key of the summary on Prefect's page.
@@ -47,8 +44,7 @@ def batch_deblur(
         price_per_hour: of one machine, for the costs in the report
         overwrite: replace pictures of the target that no batch has written
     """
-    sleep_when_idle()
-    logging.getLogger("deblur").setLevel(logging.INFO)  # for the flow run's log, see prefect.toml
+    begin(same="target")
     result = _batch(
         source, target, model, shard, workers, max_megapixels, price_per_hour, overwrite
     )
@@ -70,12 +66,8 @@ def _batch(
     price_per_hour: float | None,
     overwrite: bool,
 ) -> BatchResult:
-    try:
+    with signals_passed_on():
         return components.batch.batch(
             source, target, model, shard, workers, max_megapixels, price_per_hour, overwrite,
             for_terminal(),
         )  # fmt: skip
-    except StoppedError as stopped:
-        # The batch has answered the signal; now Prefect is to hear it as well.
-        signal.raise_signal(stopped.signum)
-        raise

@@ -4,7 +4,6 @@
 a stage came to; see ``docs/pipelines.md``.
 """
 
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,11 +29,12 @@ from components.train import TrainResult
 from components.validate import DataReport
 from deblur.data.layout import Averaging
 from deblur.digests import file_sha256
-from deblur.errors import DeblurError, StoppedError
+from deblur.errors import DeblurError
 from deblur.progress import for_terminal
 from pipelines import artifacts
 from pipelines.caching import Kept, bring, keep, key
 from pipelines.faults import passes
+from pipelines.healing import signals_passed_on
 
 Result = TypeVar("Result")
 
@@ -115,12 +115,8 @@ def _prepare(data_root: str, out: str, subset: Averaging) -> PreparedData:
 def _train(
     data: PreparedData, out: str, recipe: str, overrides: dict[str, Any], report: str
 ) -> TrainResult:
-    try:
+    with signals_passed_on():
         return components.train.train(data, out, recipe, overrides, report, for_terminal())
-    except StoppedError as stopped:
-        # Training has answered the signal with a checkpoint; now Prefect is to hear it as well.
-        signal.raise_signal(stopped.signum)
-        raise
 
 
 @task(name="evaluate", cache_key_fn=_evaluation_key, **CACHED, **RETRIED)

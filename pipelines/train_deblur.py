@@ -6,7 +6,6 @@ runs it in this process and prints what it registered, as JSON.
 """
 
 import json
-import logging
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from pydantic import Field
 
 from components.promote import Promotion
 from components.register import Registration
-from deblur.cpus import sleep_when_idle
 from deblur.data.layout import Averaging
 from deblur.data.listing import name_of
 from deblur.errors import DeblurError
 from deblur.training.config import make_config
 from pipelines import tasks
 from pipelines.choices import Recipe
+from pipelines.healing import begin
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,6 @@ class TrainedModel:
 
     registration: Registration
     promotion: Promotion | None
-
-
-#: A run that crashes is started again, see ``pipelines/automations.py``, but not for ever.
-STARTS = 6
 
 
 @flow(name="train-deblur")
@@ -70,13 +65,7 @@ def train_deblur(
         checks: rules of validation that differ, see docs/data.md
         reference: validation report of an earlier version of the data, to see drift
     """
-    if (flow_run.run_count or 0) > STARTS:
-        raise DeblurError(
-            f"this run has been started {STARTS} times and never ended: look at the logs of its "
-            "earlier starts, mend what stops it, and start another with the same run_name"
-        )
-    sleep_when_idle()
-    logging.getLogger("deblur").setLevel(logging.INFO)  # for the flow run's log, see prefect.toml
+    begin(same="run_name")
     settings = {"subset": subset, **(overrides or {})}
     config = make_config(recipe, settings)
     out = Path(runs_dir) / (run_name or str(flow_run.name))

@@ -16,7 +16,7 @@ from deblur.data.storage import (
     forget_listings,
     list_states,
     location,
-    reachable,
+    read_bytes,
     write_file,
 )
 from deblur.errors import DataError, DeblurError
@@ -61,10 +61,9 @@ def list_source(config: BatchConfig) -> Manifest:
     source, target = location(config.source), location(config.target)
     if _address(source) == _address(target):
         raise DeblurError(f"{source} is both source and target: name another folder")
-    if not isinstance(source, Path):
-        forget_listings(source)
-    elif not source.is_dir():
+    if isinstance(source, Path) and not source.is_dir():
         raise DataError(f"there is no folder {source}: name a folder of pictures, or s3://...")
+    forget_listings(source)
     files = patiently(lambda: list_states(source), f"list {source}")
     # Results below the source would be read again by the next start.
     own = _address(target).removeprefix(_address(source) + "/")
@@ -97,30 +96,21 @@ def read_manifest(config: BatchConfig) -> Manifest | None:
         DataError: the store cannot be reached.
     """
     file = config.folder / MANIFEST
-
-    def read() -> bytes:
-        with reachable(file):
-            return file.read_bytes()
-
     try:
-        head, *lines = patiently(read, f"read {file}").decode().splitlines()
+        head, *lines = patiently(lambda: read_bytes(file), f"read {file}").decode().splitlines()
         said = json.loads(head)
         if said["version"] != _VERSION or said["source"] != config.source:
             return None
         entries = tuple(Entry(*json.loads(line)) for line in lines)
         return Manifest(said["source"], entries, said["others"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
 def _require_own(config: BatchConfig, manifest: Manifest) -> None:
     """Raise a ``DeblurError`` if pictures of somebody else's would be replaced."""
     target = location(config.target)
-    forget = target if not isinstance(target, Path) else None
-    if forget is not None:
-        forget_listings(forget)
+    forget_listings(target)
     there = patiently(lambda: list_states(target), f"list {target}")
     taken = [entry.name for entry in manifest.entries if entry.name in there]
     # The manifest is looked for after the listing: shards that start together write pictures only
@@ -133,15 +123,11 @@ def _require_own(config: BatchConfig, manifest: Manifest) -> None:
 
 
 def _exists(file: Location) -> bool:
-    def read() -> bool:
-        with reachable(file):
-            file.read_bytes()
-        return True
-
     try:
-        return patiently(read, f"read {file}")
+        patiently(lambda: read_bytes(file), f"read {file}")
     except FileNotFoundError:
         return False
+    return True
 
 
 def _address(place: Location) -> str:

@@ -22,7 +22,14 @@ from typing import Any
 
 from deblur.batch.config import Shard
 from deblur.batch.store import patiently
-from deblur.data.storage import Location, forget_listings, list_files, reachable, write_file
+from deblur.data.storage import (
+    Location,
+    forget_listings,
+    list_files,
+    reachable,
+    read_bytes,
+    write_file,
+)
 from deblur.digests import json_sha256
 
 log = logging.getLogger(__name__)
@@ -153,10 +160,8 @@ def _read(folder: Location) -> Iterator[tuple[str, Record]]:
     paths = patiently(lambda: list_files(folder), f"list {folder}")
 
     def read(path: str) -> bytes:
-        file = folder / path
         try:
-            with reachable(file):
-                return file.read_bytes()
+            return read_bytes(folder / path)
         except FileNotFoundError:
             return b""  # another shard has just folded it
 

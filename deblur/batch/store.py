@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from deblur.data.storage import Location, reachable, write_file
+from deblur.data.storage import Location, read_bytes, write_file
 from deblur.errors import DataError, PictureError
 
 log = logging.getLogger(__name__)
@@ -28,13 +28,8 @@ def read_picture_file(file: Location) -> bytes:
         PictureError: there is no such file any more, or this one may not be read.
         DataError: the store cannot be reached, after several attempts.
     """
-
-    def read() -> bytes:
-        with reachable(file):
-            return file.read_bytes()
-
     try:
-        return patiently(read, f"read {file}")
+        return patiently(lambda: read_bytes(file), f"read {file}")
     except FileNotFoundError:
         raise PictureError(f"{file} is gone: it was there when the source was listed") from None
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:

@@ -96,15 +96,26 @@ def write_file(file: Location, content: bytes) -> None:
         file.fs.pipe_file(file.path, content)
 
 
-def read_file(file: Location) -> bytes:
+def read_bytes(file: Location) -> bytes:
     """The whole content of a file.
+
+    Raises:
+        DataError: the store cannot be reached, or refuses.
+        FileNotFoundError: there is no such file.
+        OSError: a local file cannot be read.
+    """
+    with reachable(file):
+        return file.read_bytes()
+
+
+def read_file(file: Location) -> bytes:
+    """As ``read_bytes``, with every fault in a sentence.
 
     Raises:
         DataError: there is no such file, or it cannot be read.
     """
     try:
-        with reachable(file):
-            return file.read_bytes()
+        return read_bytes(file)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist: restore it, or remove it from the list") from None
     except OSError as error:
@@ -121,8 +132,7 @@ def state_of(file: Location) -> str | None:
     """
     try:
         if isinstance(file, Path):
-            status = file.stat()
-            return f"{status.st_size}-{status.st_mtime_ns}"
+            return _size_and_state(file)[1]
         with reachable(file):
             told = file.fs.info(file.path)
     except OSError:

@@ -38,6 +38,16 @@ class Platform:
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
 
+    def deploy(self) -> None:
+        """The deployments and the automations, for a pool of processes on this machine."""
+        pool = self.prefect("work-pool", "create", "local", "--type", "process")
+        assert pool.returncode == 0, pool.stderr
+        deployed = subprocess.run(
+            [sys.executable, "-m", "pipelines.deploy"], cwd=ROOT, env={**os.environ, **self.env},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Python with these arguments, against the server."""
         # Artifacts of a store in SQLite go below the current folder.
@@ -124,6 +134,15 @@ def running_platform(folder: Path, more: Mapping[str, str] = {}) -> Iterator[Pla
             port, "/api/health",
         )  # fmt: skip
         yield Platform(folder, env)
+
+
+def wait_for(what: str, ready: Callable[[], Any], seconds: float = 400) -> Any:
+    """What ``ready`` answers once that is true."""
+    until = time.monotonic() + seconds
+    while not (found := ready()):
+        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+        time.sleep(0.3)
+    return found
 
 
 def eventually(ask: Callable[[], list], seconds: float = 30) -> list:

@@ -5,15 +5,19 @@ import importlib
 import json
 import typing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
 
+from deblur.errors import DeblurError
 from deblur.training.config import RECIPES
+from pipelines.automations import HEALED
 from pipelines.bare_names import DEPLOYMENTS
 from pipelines.choices import Recipe, Split
+from pipelines.healing import STARTS
 
 ROOT = Path(__file__).parents[2]
 FILES = ("prefect.yaml", "prefect.kubernetes.yaml")
@@ -49,6 +53,16 @@ def test_the_form_describes_every_parameter(name: str) -> None:
     assert [field for field, schema in fields.items() if not schema.get("description")] == []
     if "subset" in fields:
         assert fields["subset"]["enum"] == ["blur", "blur_gamma"]
+
+
+@pytest.mark.parametrize("name", HEALED)
+def test_a_run_that_crashes_again_and_again_is_given_up(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.healing.flow_run", SimpleNamespace(run_count=STARTS + 1))
+    required = {"source": "in", "target": "out"} if name == "batch-deblur" else {}
+    with pytest.raises(DeblurError, match=f"has been started {STARTS} times and never ended"):
+        flow_of(deployments("prefect.yaml")[name]).fn(**required)
 
 
 def test_choices_are_those_of_the_library() -> None:

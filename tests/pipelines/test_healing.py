@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import torch
 from deblur.training.checkpoint import load_checkpoint
 from deblur.training.folder import CheckpointFolder
 from tests.conftest import TINY
-from tests.pipelines.live import ROOT, Platform, eventually, running_platform
+from tests.pipelines.live import ROOT, Platform, eventually, running_platform, wait_for
 from tests.postgres import postgres_server
 
 pytestmark = [
@@ -78,13 +77,7 @@ def site(
         database(request.param) as env,
         running_platform(tmp_path_factory.mktemp(request.param), env) as platform,
     ):
-        pool = platform.prefect("work-pool", "create", "local", "--type", "process")
-        assert pool.returncode == 0, pool.stderr
-        deployed = subprocess.run(
-            [sys.executable, "-m", "pipelines.deploy"], cwd=ROOT,
-            env={**os.environ, **platform.env}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        platform.deploy()
         site = Site(platform)
         site.start_worker()
         yield site
@@ -130,13 +123,6 @@ def kill(*processes: psutil.Process) -> None:
     """SIGKILL."""
     for process in processes:
         process.kill()
-
-
-def wait_for(what: str, ready: Any, seconds: float = 400) -> None:
-    until = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
-        time.sleep(0.3)
 
 
 def test_a_schedule_fires(site: Site, tiny_root: Path) -> None:

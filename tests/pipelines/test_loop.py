@@ -5,8 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from deblur.local.processes import HOST, free_port
 from deblur.metrics import psnr
 from deblur.registry import CHAMPION, alias_holder, set_alias
 from tests.gates.planted import SIGMA, Sharpening, planted_file, planted_pairs, registered
-from tests.pipelines.live import ROOT, Platform, running_platform
+from tests.pipelines.live import ROOT, Platform, running_platform, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -104,18 +103,8 @@ def with_baseline(model: Path, pairs: Path) -> None:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with running_platform(tmp_path_factory.mktemp("loop")) as running:
-        made = running.prefect("work-pool", "create", "local", "--type", "process")
-        assert made.returncode == 0, made.stderr
-        deployed = subprocess.run(
-            [sys.executable, "-m", "pipelines.deploy"], cwd=ROOT, env=environment(running),
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        running.deploy()
         yield running
-
-
-def environment(platform: Platform) -> dict[str, str]:
-    return {**os.environ, **platform.env}
 
 
 def configure(platform: Platform, name: str, **parameters: object) -> str:
@@ -131,7 +120,7 @@ def configure(platform: Platform, name: str, **parameters: object) -> str:
 def process(platform: Platform, name: str, *arguments: str) -> Iterator[None]:
     with (platform.folder / "logs" / f"{name}.log").open("wb") as log:
         started = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment(platform),
+            [sys.executable, "-m", *arguments], cwd=ROOT, env={**os.environ, **platform.env},
             stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
@@ -141,14 +130,6 @@ def process(platform: Platform, name: str, *arguments: str) -> Iterator[None]:
             child.kill()
         started.kill()
         started.wait()
-
-
-def wait_for(what: str, ready: Callable[[], Any], seconds: float = 300) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := ready()):
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
-    return found
 
 
 def answers(server: str, pairs: FolderPairs) -> float:
